@@ -1,0 +1,479 @@
+"""One tree of typed errors, and the only place that knows SQLSTATEs, PostgREST and Auth codes.
+
+::
+
+    JamesTronicError
+    ├── ConfigurationError (ValueError)        a setting is missing or malformed
+    ├── AuthenticationError                    who you are is not settled
+    │   ├── InvalidCredentialsError            wrong e-mail, password or code
+    │   ├── NotSignedInError                   the call needs a signed-in person
+    │   ├── SessionExpiredError                sign in again
+    │   ├── NoProfileError                     the Auth user has no row in `profiles`
+    │   └── InactiveProfileError               the profile is deactivated
+    ├── ApiError                               the data API or Auth answered with an error
+    │   ├── BadRequestError                    the database refused the input
+    │   ├── PermissionDeniedError              a grant or row level security said no
+    │   ├── NotFoundError                      no such row, or not visible to you
+    │   ├── ConflictError                      version conflict, unique or foreign key
+    │   ├── RateLimitedError                   too many requests
+    │   ├── SchemaMissingError                 the SQL of this package was not applied
+    │   └── ServerError                        5xx
+    ├── TransportError                         no answer came
+    │   ├── ConnectionFailedError (ConnectionError)
+    │   └── RequestTimeoutError (TimeoutError)
+    ├── DataError (ValueError)                 an answer that does not fit the model
+    ├── StoreError
+    │   └── StoreClosedError                   the store was closed
+    ├── SqlError                               the SQL files: missing, malformed, not exportable
+    └── LocalStackError                        `jamestronic local`
+        ├── PortInUseError
+        ├── ToolMissingError                   PostgreSQL, PostgREST or Node is not there
+        └── AlreadyRunningError
+
+Promises:
+    Facts are attributes; ``str`` fits a line, says what happened and the next step; every error pickles.
+
+Never:
+    No token, password, e-mail, phone or row content in any of them.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Any, Final
+
+from typing_extensions import override
+
+__all__ = [
+    "AlreadyRunningError",
+    "ApiError",
+    "AuthenticationError",
+    "BadRequestError",
+    "ConfigurationError",
+    "ConflictError",
+    "ConnectionFailedError",
+    "DataError",
+    "InactiveProfileError",
+    "InvalidCredentialsError",
+    "JamesTronicError",
+    "LocalStackError",
+    "NoProfileError",
+    "NotFoundError",
+    "NotSignedInError",
+    "PermissionDeniedError",
+    "PortInUseError",
+    "RateLimitedError",
+    "RequestTimeoutError",
+    "Retry",
+    "SchemaMissingError",
+    "ServerError",
+    "SessionExpiredError",
+    "SqlError",
+    "StoreClosedError",
+    "StoreError",
+    "ToolMissingError",
+    "TransportError",
+    "api_error",
+    "auth_error",
+]
+
+
+class Retry(Enum):
+    """What trying the same call again can do; ``JamesTronicError.retry``."""
+
+    SOON = "soon"
+    """Transient: back off by fractions of a second."""
+    LATER = "later"
+    """A limit or an outage: wait long, or as ``Retry-After`` says."""
+    NEVER = "never"
+    """The same call will fail again."""
+
+
+class JamesTronicError(Exception):
+    """The root of every error that this package raises.
+
+    Args:
+        message: One line: what happened, what state is left.
+        next_step: One line: what to do now; part of ``str``.
+    """
+
+    retry: Retry = Retry.NEVER
+
+    def __init__(self, message: str, *, next_step: str | None = None) -> None:
+        super().__init__(message)
+        self.message: Final = message
+        self.next_step: Final = next_step
+
+    @override
+    def __str__(self) -> str:
+        return f"{self.message} {self.next_step}" if self.next_step else self.message
+
+    @override
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_rebuild, (type(self), self.args, dict(self.__dict__)))
+
+
+def _rebuild(
+    cls: type[JamesTronicError], args: tuple[object, ...], state: dict[str, object]
+) -> JamesTronicError:
+    """Undo ``__reduce__``: keyword-only constructors do not fit the default protocol."""
+    error = cls.__new__(cls, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
+
+class ConfigurationError(JamesTronicError, ValueError):
+    """A setting is missing or malformed; the message names the variable."""
+
+
+class AuthenticationError(JamesTronicError):
+    """Who you are is not settled; ``code`` is Auth's error code when it gave one."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        next_step: str | None = None,
+        code: str | None = None,
+        status: int | None = None,
+    ) -> None:
+        super().__init__(message, next_step=next_step)
+        self.code: Final = code
+        self.status: Final = status
+
+
+class InvalidCredentialsError(AuthenticationError):
+    """The e-mail, password or code is wrong."""
+
+
+class NotSignedInError(AuthenticationError):
+    """The call needs a signed-in person."""
+
+
+class SessionExpiredError(AuthenticationError):
+    """The session ended on the server; sign in again."""
+
+
+class NoProfileError(AuthenticationError):
+    """The Auth user has no row in ``profiles``."""
+
+
+class InactiveProfileError(AuthenticationError):
+    """The profile is deactivated: it can sign in, but reads and writes nothing."""
+
+
+class ApiError(JamesTronicError):
+    """The data API or Auth answered with an error.
+
+    Attributes:
+        status: HTTP status, or None where the client library hides it.
+        code: SQLSTATE, ``PTxyz``, ``PGRSTnnn`` or an Auth code.
+        details: PostgREST's ``details`` (the SDK puts only machine-readable details there).
+        hint: PostgREST's ``hint``.
+        request_id: Of the gateway, when it gave one.
+        operation: What was tried, for example ``tickets.assign``.
+        retry_after: Seconds that the server asked to wait, or None.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        next_step: str | None = None,
+        status: int | None = None,
+        code: str | None = None,
+        details: str | None = None,
+        hint: str | None = None,
+        request_id: str | None = None,
+        operation: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message, next_step=next_step)
+        self.status: Final = status
+        self.code: Final = code
+        self.details: Final = details
+        self.hint: Final = hint
+        self.request_id: Final = request_id
+        self.operation: Final = operation
+        self.retry_after: Final = retry_after
+
+
+class BadRequestError(ApiError):
+    """The database or the API refused the input."""
+
+
+class PermissionDeniedError(ApiError):
+    """A grant, a policy or a trigger said no."""
+
+
+class NotFoundError(ApiError):
+    """No such row, or it is not visible to you: RLS makes the two look the same."""
+
+
+class ConflictError(ApiError):
+    """Somebody was faster (``PT409``), or a unique or foreign key stands in the way."""
+
+
+class RateLimitedError(ApiError):
+    """Too many requests; ``retry_after`` in seconds when the server said."""
+
+    retry = Retry.LATER
+
+
+class SchemaMissingError(ApiError):
+    """A table, column or function of ``supabase/sql`` is not there."""
+
+
+class ServerError(ApiError):
+    """The server failed (5xx)."""
+
+    retry = Retry.SOON
+
+
+class TransportError(JamesTronicError):
+    """No answer came; whether the request was carried out is unknown."""
+
+    retry = Retry.SOON
+
+
+class ConnectionFailedError(TransportError, ConnectionError):
+    """The service could not be reached, or the connection broke."""
+
+
+class RequestTimeoutError(TransportError, TimeoutError):
+    """No answer within the time-out."""
+
+
+class DataError(JamesTronicError, ValueError):
+    """An answer that does not fit the model."""
+
+
+class StoreError(JamesTronicError):
+    """The TicketStore could not do what was asked."""
+
+
+class StoreClosedError(StoreError):
+    """The store was closed; make a new one."""
+
+
+class SqlError(JamesTronicError):
+    """The SQL files are missing, malformed, or can't be exported."""
+
+
+class LocalStackError(JamesTronicError):
+    """The local stack could not do what was asked; what it had started is stopped again."""
+
+
+class PortInUseError(LocalStackError):
+    """A port that the local stack was told to use is taken."""
+
+
+class ToolMissingError(LocalStackError):
+    """PostgreSQL, PostgREST or Node is not there; the message says how to get it."""
+
+
+class AlreadyRunningError(LocalStackError):
+    """A local stack already runs on that data directory."""
+
+
+# --- codes -----------------------------------------------------------------------------------------
+# One row per code: the error class, and what `retry` it has when that differs from the class's.
+# SQLSTATEs: PostgreSQL, appendix A. PGRST codes: postgrest.org, "Errors". `PTxyz` is PostgREST's way
+# for a function to choose the HTTP status; ours are raised in supabase/sql/050_commands.sql.
+
+_API_CODES: Final[dict[str, type[ApiError]]] = {
+    "42501": PermissionDeniedError,  # insufficient_privilege, also "new row violates row-level security"
+    "28000": PermissionDeniedError,
+    "23505": ConflictError,  # unique_violation
+    "23503": ConflictError,  # foreign_key_violation
+    "23502": BadRequestError,  # not_null_violation
+    "23514": BadRequestError,  # check_violation
+    "25006": BadRequestError,  # read_only_sql_transaction
+    "42P01": SchemaMissingError,  # undefined_table
+    "42703": SchemaMissingError,  # undefined_column
+    "42883": SchemaMissingError,  # undefined_function
+    "PGRST202": SchemaMissingError,  # function unknown
+    "PGRST204": SchemaMissingError,  # column unknown on write
+    "PGRST205": SchemaMissingError,  # table unknown (v13+)
+    "PGRST106": SchemaMissingError,  # schema not exposed
+    "PGRST116": NotFoundError,  # not exactly one row
+    "PGRST302": PermissionDeniedError,  # anonymous access disabled
+    "P0002": NotFoundError,  # no_data_found
+}
+
+_EXPIRED_JWT_CODES: Final = frozenset({"PGRST301", "PGRST303"})
+
+_SQL_FILES: Final[dict[str, str]] = {
+    "assign_ticket": "050_commands.sql",
+    "unassign_ticket": "050_commands.sql",
+    "claim_ticket": "050_commands.sql",
+    "release_ticket": "050_commands.sql",
+    "set_ticket_status": "050_commands.sql",
+    "schedule_transport": "050_commands.sql",
+    "get_my_role": "020_functions.sql",
+    "get_my_profile_id": "020_functions.sql",
+    "sync_tickets": "060_sync.sql",
+    "tickets_digest": "060_sync.sql",
+    "profiles": "010_schema.sql",
+    "tickets": "010_schema.sql",
+}
+
+
+def is_expired_jwt(status: int | None, code: str | None, message: str) -> bool:
+    """Whether the data API refused the token for its age: refresh once, then repeat once.
+
+    PostgREST up to 12 says PGRST301, from 13 on PGRST303; both share their code with other refusals.
+    """
+    return (status == 401 or code in _EXPIRED_JWT_CODES) and "expired" in message.lower()
+
+
+def api_error(
+    *,
+    operation: str,
+    status: int | None = None,
+    code: str | None = None,
+    message: str = "",
+    details: str | None = None,
+    hint: str | None = None,
+    request_id: str | None = None,
+    retry_after: float | None = None,
+) -> JamesTronicError:
+    """The typed error for an error body of the data API.
+
+    Args:
+        operation: What was tried, for example ``tickets.list``; also used to find the missing SQL file.
+        status: HTTP status, if known.
+        code: The body's ``code``.
+        message: The body's ``message``. It may quote values, so only its first line is used, and for
+            constraint violations (class 23) only the constraint's name.
+        details: The body's ``details``; kept for ``PTxyz`` codes only, where it is ours (JSON).
+        hint: The body's ``hint``.
+        request_id: The gateway's request id.
+        retry_after: Seconds from the ``Retry-After`` header.
+    """
+    if is_expired_jwt(status, code, message):
+        return SessionExpiredError(
+            f"{operation}: the access token has expired.",
+            next_step="Sign in again.",
+            code=code,
+            status=status,
+        )
+    cls = _class_of(status, code)
+    return cls(
+        _safe_message(operation, cls, code, message),
+        next_step=_next_step(cls, operation, code, message),
+        status=status if status is not None else _status_of(code),
+        code=code,
+        details=details if code is not None and code.startswith("PT") else None,
+        hint=hint,
+        request_id=request_id,
+        operation=operation,
+        retry_after=retry_after,
+    )
+
+
+def _status_of(code: str | None) -> int | None:
+    """The HTTP status inside ``PTxyz``, or a bare status (client libraries put it in ``code``)."""
+    digits = code.removeprefix("PT") if code else ""
+    return int(digits) if len(digits) == 3 and digits.isdigit() else None
+
+
+def _class_of(status: int | None, code: str | None) -> type[ApiError]:  # noqa: PLR0911 - one table in prose
+    if code in _API_CODES:
+        return _API_CODES[code]
+    effective = _status_of(code) or status
+    match effective:
+        case 401 | 403:
+            return PermissionDeniedError
+        case 404 | 406:
+            return NotFoundError
+        case 409 | 412:
+            return ConflictError
+        case 429:
+            return RateLimitedError
+        case int() if effective >= 500:
+            return ServerError
+        case int() if effective >= 400:
+            return BadRequestError
+        case _:
+            pass
+    if code is not None and (
+        code[:2] in {"08", "53", "57", "40", "55", "58", "XX"} or code.startswith("PGRST00")
+    ):
+        return ServerError
+    return BadRequestError
+
+
+def _safe_message(operation: str, cls: type[ApiError], code: str | None, message: str) -> str:
+    """What the server said, without what may quote a row."""
+    first_line = message.strip().splitlines()[0] if message.strip() else cls.__name__
+    if code is not None and code.startswith("22"):
+        first_line = "a value has the wrong form"  # 22P02 quotes the value
+    return f"{operation}: {first_line.rstrip('.')} [{code or 'no code'}]."
+
+
+def _next_step(cls: type[ApiError], operation: str, code: str | None, message: str) -> str | None:
+    if cls is SchemaMissingError:
+        missing = next((file for name, file in _SQL_FILES.items() if name in message), None)
+        file = f"supabase/sql/{missing}" if missing else "supabase/sql"
+        return f"Apply {file}: `jamestronic sql export`, then `npx supabase db push`."
+    if cls is ConflictError and code == "PT409":
+        return "Reload the ticket and decide again."
+    if cls is PermissionDeniedError:
+        return "Check the signed-in role, and that the SQL of this version is applied."
+    if cls is NotFoundError and operation.startswith("tickets."):
+        return "It does not exist, or your role may not see it."
+    return None
+
+
+_AUTH_CODES: Final[dict[str, tuple[type[AuthenticationError], str]]] = {
+    "invalid_credentials": (InvalidCredentialsError, "Check the e-mail address and the password."),
+    "email_not_confirmed": (InvalidCredentialsError, "Confirm the e-mail address first."),
+    "phone_not_confirmed": (InvalidCredentialsError, "Confirm the phone number first."),
+    "otp_expired": (InvalidCredentialsError, "Ask for a new code."),
+    "user_banned": (InvalidCredentialsError, "An admin has blocked this account."),
+    "session_not_found": (SessionExpiredError, "Sign in again."),
+    "session_expired": (SessionExpiredError, "Sign in again."),
+    "refresh_token_not_found": (SessionExpiredError, "Sign in again."),
+    "refresh_token_already_used": (SessionExpiredError, "Sign in again."),
+    "user_not_found": (SessionExpiredError, "Sign in again."),
+    "bad_jwt": (SessionExpiredError, "Sign in again."),
+    "no_authorization": (NotSignedInError, "Sign in first."),
+}
+
+
+def auth_error(
+    *, operation: str, status: int | None = None, code: str | None = None, message: str = ""
+) -> JamesTronicError:
+    """The typed error for an error body of Auth.
+
+    Args:
+        operation: What was tried, for example ``auth.sign_in``.
+        status: HTTP status.
+        code: Auth's error code, for example ``invalid_credentials``.
+        message: Auth's text; used only where the code is unknown.
+    """
+    if code in _AUTH_CODES:
+        cls, next_step = _AUTH_CODES[code]
+        return cls(f"{operation}: refused [{code}].", next_step=next_step, code=code, status=status)
+    if status == 429 or (code or "").startswith("over_"):
+        return RateLimitedError(
+            f"{operation}: too many requests [{code}].", next_step="Wait a minute.", status=status, code=code
+        )
+    if status is not None and status >= 500:
+        return ServerError(
+            f"{operation}: Auth failed [{status}].", status=status, code=code, operation=operation
+        )
+    if status in {401, 403}:
+        return PermissionDeniedError(
+            f"{operation}: not allowed [{code or status}].",
+            next_step="Check SUPABASE_KEY.",
+            status=status,
+            code=code,
+            operation=operation,
+        )
+    first_line = message.strip().splitlines()[0] if message.strip() else "refused"
+    return BadRequestError(
+        f"{operation}: {first_line} [{code or status}].", status=status, code=code, operation=operation
+    )

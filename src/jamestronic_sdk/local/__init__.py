@@ -1,0 +1,1 @@
+"""A Supabase for this machine, without Docker: PostgreSQL, PostgREST, and our own Auth and Realtime."""

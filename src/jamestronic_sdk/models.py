@@ -1,0 +1,187 @@
+"""The rows and enums of the JamesTronic database, as frozen pydantic models.
+
+Promises:
+    A column or an enum value that this version does not know is kept, never an error:
+    unknown columns stand in ``model_extra``, unknown enum values arrive as their string.
+    Every moment is an aware ``datetime`` in UTC.
+
+Never:
+    No I/O, no clock. No customer's data in a ``repr``: models show id, version and status only.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated, Any
+from uuid import UUID
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
+from typing_extensions import override
+
+__all__ = [
+    "NewTicket",
+    "Profile",
+    "Role",
+    "Ticket",
+    "TicketPriority",
+    "TicketStatus",
+]
+
+
+class Role(StrEnum):
+    """What a person may do; column ``profiles.role``."""
+
+    ADMIN = "admin"
+    """Sees and does everything, and alone changes roles."""
+    STAFF = "staff"
+    """Office staff: sees all tickets, creates and assigns them."""
+    TECHNICIAN = "technician"
+    """Repairs; sees own tickets and the unassigned ones."""
+    TRANSPORTER = "transporter"
+    """Picks up and delivers; sees the tickets that are theirs to move."""
+    CUSTOMER = "customer"
+    """Follows own tickets."""
+
+
+class TicketStatus(StrEnum):
+    """Where a repair stands; column ``tickets.status``."""
+
+    OPEN = "open"
+    """Reported, nobody is on it."""
+    ASSIGNED = "assigned"
+    """A technician has it but has not begun."""
+    IN_PROGRESS = "in_progress"
+    """Being repaired."""
+    WAITING_PARTS = "waiting_parts"
+    """Stopped until a part arrives."""
+    READY = "ready"
+    """Repaired; waits for delivery or pick-up."""
+    COMPLETED = "completed"
+    """With the customer again. Final."""
+    CANCELLED = "cancelled"
+    """Will not be repaired. Final."""
+
+
+class TicketPriority(StrEnum):
+    """How urgent a ticket is; column ``tickets.priority``."""
+
+    LOW = "low"
+    NORMAL = "normal"
+    HIGH = "high"
+    URGENT = "urgent"
+
+
+def _to_utc(value: datetime) -> datetime:
+    return value.astimezone(UTC)
+
+
+Moment = Annotated[AwareDatetime, AfterValidator(_to_utc)]
+"""An aware ``datetime``, converted to UTC."""
+
+
+class Row(BaseModel):
+    """What all rows share: frozen, and open to columns of a newer database."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", populate_by_name=True)
+
+    @override
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._summary()})"
+
+    @override
+    def __str__(self) -> str:
+        return repr(self)
+
+    def _summary(self) -> str:
+        return ""
+
+
+class Profile(Row):
+    """A person: one row of ``profiles``, one per Auth user."""
+
+    id: UUID
+    """Primary key; what ``tickets.assigned_technician_id`` and its kin refer to."""
+    user_id: UUID | None = None
+    """The Auth user (``auth.users.id``); None when that user was deleted or is not shown to you."""
+    role: Annotated[Role | str, Field(union_mode="left_to_right")]
+    full_name: str = ""
+    phone: str | None = None
+    is_active: bool = True
+    """False: the person can sign in but reads and writes nothing."""
+    created_at: Moment | None = None
+    updated_at: Moment | None = None
+
+    @override
+    def _summary(self) -> str:
+        return f"id={self.id}, role={str(self.role)!r}, is_active={self.is_active}"
+
+
+class Ticket(Row):
+    """A repair: one row of ``tickets``."""
+
+    id: UUID
+    number: int
+    """Running number for people; ``label`` prints it."""
+    version: int
+    """Rises with every change of the row, in commit order (trigger, one sequence). Not dense."""
+    title: str
+    description: str = ""
+    """What the customer says is wrong."""
+    status: Annotated[TicketStatus | str, Field(union_mode="left_to_right")]
+    priority: Annotated[TicketPriority | str, Field(union_mode="left_to_right")] = TicketPriority.NORMAL
+    customer_id: UUID | None = None
+    """``profiles.id`` of the customer."""
+    assigned_technician_id: UUID | None = None
+    """``profiles.id`` of the technician; None while the ticket is in the unassigned pool."""
+    assigned_transporter_id: UUID | None = None
+    """``profiles.id`` of the transporter who moves the device."""
+    appliance_type: str | None = None
+    appliance_brand: str | None = None
+    appliance_model: str | None = None
+    appliance_serial: str | None = None
+    pickup_address: str | None = None
+    delivery_address: str | None = None
+    scheduled_at: Moment | None = None
+    """When the device is moved next."""
+    created_by: UUID | None = None
+    """``profiles.id`` of who opened the ticket."""
+    created_at: Moment
+    updated_at: Moment
+
+    @property
+    def label(self) -> str:
+        """The number as people say it, for example ``JT-1042``."""
+        return f"JT-{self.number}"
+
+    @property
+    def is_assigned(self) -> bool:
+        """Whether a technician has the ticket."""
+        return self.assigned_technician_id is not None
+
+    @override
+    def _summary(self) -> str:
+        return f"id={self.id}, number={self.number}, version={self.version}, status={str(self.status)!r}"
+
+
+class NewTicket(BaseModel):
+    """What is needed to open a ticket; checked before anything goes over the network."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
+
+    title: str = Field(min_length=1, max_length=200)
+    description: str = Field(default="", max_length=10_000)
+    priority: TicketPriority = TicketPriority.NORMAL
+    customer_id: UUID | None = None
+    assigned_technician_id: UUID | None = None
+    appliance_type: str | None = Field(default=None, max_length=100)
+    appliance_brand: str | None = Field(default=None, max_length=100)
+    appliance_model: str | None = Field(default=None, max_length=100)
+    appliance_serial: str | None = Field(default=None, max_length=100)
+    pickup_address: str | None = Field(default=None, max_length=500)
+    delivery_address: str | None = Field(default=None, max_length=500)
+    scheduled_at: Moment | None = None
+
+    def to_row(self) -> dict[str, Any]:
+        """The columns to insert, JSON-ready; what was not given is left to the database's defaults."""
+        return self.model_dump(mode="json", exclude_unset=True)

@@ -1,0 +1,1 @@
+"""Channel names, and a supervised feed of row changes that never gives up."""
