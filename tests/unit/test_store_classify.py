@@ -96,7 +96,7 @@ def test_the_view_follows_the_role(role: Role, expected: View) -> None:
 
 
 def test_a_role_from_a_newer_database_has_no_view_and_says_what_to_do() -> None:
-    with pytest.raises(ValueError, match="auditor.*View"):
+    with pytest.raises(ValueError, match=r"auditor.*View"):
         View.of_role("auditor", ALICE)
 
 
