@@ -13,11 +13,14 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, field_validator
 from typing_extensions import override
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 __all__ = [
     "NewTicket",
@@ -80,21 +83,25 @@ Moment = Annotated[AwareDatetime, AfterValidator(_to_utc)]
 """An aware ``datetime``, converted to UTC."""
 
 
-class Row(BaseModel):
-    """What all rows share: frozen, and open to columns of a newer database."""
-
-    model_config = ConfigDict(frozen=True, extra="allow", populate_by_name=True)
+class _Discreet(BaseModel):
+    """A model whose printed forms (``repr``, ``str``, rich, devtools) show only what ``_shown`` names."""
 
     @override
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._summary()})"
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        return [(name, getattr(self, name)) for name in self._shown()]
 
     @override
     def __str__(self) -> str:
         return repr(self)
 
-    def _summary(self) -> str:
-        return ""
+    def _shown(self) -> tuple[str, ...]:
+        return ()
+
+
+class Row(_Discreet):
+    """What all rows share: frozen, and open to columns of a newer database."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", populate_by_name=True, hide_input_in_errors=True)
 
 
 class Profile(Row):
@@ -113,8 +120,8 @@ class Profile(Row):
     updated_at: Moment | None = None
 
     @override
-    def _summary(self) -> str:
-        return f"id={self.id}, role={str(self.role)!r}, is_active={self.is_active}"
+    def _shown(self) -> tuple[str, ...]:
+        return ("id", "role", "is_active")
 
 
 class Ticket(Row):
@@ -160,14 +167,44 @@ class Ticket(Row):
         return self.assigned_technician_id is not None
 
     @override
-    def _summary(self) -> str:
-        return f"id={self.id}, number={self.number}, version={self.version}, status={str(self.status)!r}"
+    def _shown(self) -> tuple[str, ...]:
+        return ("id", "number", "version", "status")
 
 
-class NewTicket(BaseModel):
+def _no_nul(value: object) -> object:
+    """PostgreSQL's text holds no NUL, and JSON no lone surrogate: refused here, not by the server."""
+    if isinstance(value, str):
+        if "\x00" in value:
+            message = "must not contain a NUL character"
+            raise ValueError(message)
+        if not value.isascii():
+            try:
+                value.encode()
+            except UnicodeEncodeError:
+                message = "must not contain a lone surrogate"
+                raise ValueError(message) from None
+    return value
+
+
+class _Input(_Discreet):
+    """What all inputs share: frozen, strict about names, checked before anything goes over the network."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", str_strip_whitespace=True, hide_input_in_errors=True
+    )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _storable(cls, value: object) -> object:
+        return _no_nul(value)
+
+    def to_row(self) -> dict[str, Any]:
+        """The columns to write, JSON-ready; what was not given is left out."""
+        return self.model_dump(mode="json", exclude_unset=True)
+
+
+class NewTicket(_Input):
     """What is needed to open a ticket; checked before anything goes over the network."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
 
     title: str = Field(min_length=1, max_length=200)
     description: str = Field(default="", max_length=10_000)
@@ -182,6 +219,6 @@ class NewTicket(BaseModel):
     delivery_address: str | None = Field(default=None, max_length=500)
     scheduled_at: Moment | None = None
 
-    def to_row(self) -> dict[str, Any]:
-        """The columns to insert, JSON-ready; what was not given is left to the database's defaults."""
-        return self.model_dump(mode="json", exclude_unset=True)
+    @override
+    def _shown(self) -> tuple[str, ...]:
+        return ("priority",)
