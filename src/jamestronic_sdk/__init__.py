@@ -38,6 +38,24 @@ from jamestronic_sdk.models import NewTicket, Profile, Role, Ticket, TicketPrior
 from jamestronic_sdk.profiles import Profiles
 from jamestronic_sdk.retry import RetryPolicy
 from jamestronic_sdk.settings import Settings
+from jamestronic_sdk.store.audience import StatusChange
+from jamestronic_sdk.store.board import TicketBoard
+from jamestronic_sdk.store.events import (
+    Certainty,
+    Change,
+    Source,
+    TicketAssigned,
+    TicketCreated,
+    TicketEvent,
+    TicketRemoved,
+    TicketUnassigned,
+    TicketUpdated,
+)
+from jamestronic_sdk.store.metrics import LatencySummary, StoreMetrics
+from jamestronic_sdk.store.protocol import Freshness, FreshnessKind, StoreStatus
+from jamestronic_sdk.store.store import Subscription, TicketStore
+from jamestronic_sdk.store.streams import EventStream, Stream
+from jamestronic_sdk.store.views import View, ViewKind
 from jamestronic_sdk.tickets import Tickets
 
 __all__ = [
@@ -46,16 +64,22 @@ __all__ = [
     "Auth",
     "AuthenticationError",
     "BadRequestError",
+    "Certainty",
+    "Change",
     "ClientClosedError",
     "ConfigurationError",
     "ConflictError",
     "ConnectionFailedError",
     "DataError",
+    "EventStream",
+    "Freshness",
+    "FreshnessKind",
     "InactiveProfileError",
     "InvalidCredentialsError",
     "InvalidInputError",
     "JamesTronic",
     "JamesTronicError",
+    "LatencySummary",
     "LocalStackError",
     "Me",
     "NewTicket",
@@ -75,13 +99,29 @@ __all__ = [
     "ServerError",
     "SessionExpiredError",
     "Settings",
+    "Source",
     "SqlError",
+    "StatusChange",
     "StoreClosedError",
     "StoreError",
+    "StoreMetrics",
+    "StoreStatus",
+    "Stream",
+    "Subscription",
     "Ticket",
+    "TicketAssigned",
+    "TicketBoard",
+    "TicketCreated",
+    "TicketEvent",
     "TicketPriority",
+    "TicketRemoved",
     "TicketStatus",
+    "TicketStore",
+    "TicketUnassigned",
+    "TicketUpdated",
     "Tickets",
     "ToolMissingError",
     "TransportError",
+    "View",
+    "ViewKind",
 ]

@@ -79,7 +79,7 @@ _ROW: Final[TypeAdapter[Ticket]] = TypeAdapter(Ticket)
 class _Filters:
     """The checked filters of one read."""
 
-    __slots__ = ("_equal", "_one_of", "_unassigned")
+    __slots__ = ("_equal", "_one_of", "_or_unassigned", "_unassigned")
 
     def __init__(
         self,
@@ -90,14 +90,18 @@ class _Filters:
         unassigned: bool | None,
         customer: ProfileRef | None,
         transporter: ProfileRef | None,
+        or_unassigned: bool = False,
     ) -> None:
         if technician is not None and unassigned:
             raise InvalidInputError("technician and unassigned=True exclude each other.")
+        if or_unassigned and technician is None:
+            raise InvalidInputError("or_unassigned widens a technician's tickets; give technician, too.")
         people = {
             "assigned_technician_id": (technician, "technician"),
             "customer_id": (customer, "customer"),
             "assigned_transporter_id": (transporter, "transporter"),
         }
+        self._or_unassigned: Final = or_unassigned
         self._equal: Final = {
             column: str(profile_id(person, name))
             for column, (person, name) in people.items()
@@ -120,7 +124,11 @@ class _Filters:
 
     def apply(self, query: AsyncSelectRequestBuilder) -> AsyncSelectRequestBuilder:
         for column, value in self._equal.items():
-            query = query.eq(column, value)
+            if self._or_unassigned and column == "assigned_technician_id":
+                # One query: a ticket that moves between the pool and the technician is in one of them.
+                query = query.or_(f"{column}.eq.{value},{column}.is.null")
+            else:
+                query = query.eq(column, value)
         for column, words in self._one_of.items():
             query = query.eq(column, words[0]) if len(words) == 1 else query.in_(column, words)
         if self._unassigned is True:
@@ -197,6 +205,7 @@ class Tickets:
         unassigned: bool | None = None,
         customer: ProfileRef | None = None,
         transporter: ProfileRef | None = None,
+        or_unassigned: bool = False,
     ) -> TicketRows:
         """All tickets that you may see and that match all filters, by id; all or nothing.
 
@@ -210,6 +219,7 @@ class Tickets:
             unassigned: As in ``list``.
             customer: As in ``list``.
             transporter: As in ``list``.
+            or_unassigned: With ``technician``: the unassigned tickets, too.
 
         Raises:
             InvalidInputError: An argument is malformed; nothing was sent.
@@ -223,6 +233,7 @@ class Tickets:
             unassigned=unassigned,
             customer=customer,
             transporter=transporter,
+            or_unassigned=or_unassigned,
         )
         if filters.is_empty_set:
             return []

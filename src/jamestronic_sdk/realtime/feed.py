@@ -24,11 +24,9 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol, assert_never
 
-from websockets.exceptions import WebSocketException
-
 from jamestronic_sdk._backoff import full_jitter
 from jamestronic_sdk.errors import JamesTronicError
-from jamestronic_sdk.realtime.link import (
+from jamestronic_sdk.realtime.signals import (
     HeartbeatAnswered,
     Joined,
     Lost,
@@ -42,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from jamestronic_sdk._clock import Clock
-    from jamestronic_sdk.realtime.link import Inbox
+    from jamestronic_sdk.realtime.signals import Inbox
 
 __all__ = ["Feed", "FeedConfig", "FeedDown", "FeedRow", "FeedSignal", "FeedUp", "LinkLike"]
 
@@ -118,6 +116,7 @@ class Feed:
     Args:
         open_link: Makes an unopened link; called once per attempt.
         access_token: Answers a token that is good for a while; may refresh it over the network.
+        on_token: Calls back with each newer token, or None at sign-out; answers how to stop that.
         report: Takes the signals; must not block or raise.
         clock: Time.
         rng: Jitter.
@@ -129,6 +128,7 @@ class Feed:
         *,
         open_link: Callable[[], LinkLike],
         access_token: Callable[[], Awaitable[str]],
+        on_token: Callable[[Callable[[str | None], None]], Callable[[], None]],
         report: Callable[[FeedSignal], None],
         clock: Clock,
         rng: random.Random,
@@ -136,6 +136,7 @@ class Feed:
     ) -> None:
         self._open_link: Final = open_link
         self._access_token: Final = access_token
+        self._on_token: Final = on_token
         self._report: Final = report
         self._clock: Final = clock
         self._rng: Final = rng
@@ -147,6 +148,13 @@ class Feed:
 
     async def run(self) -> None:
         """Keep a link open until cancelled."""
+        unsubscribe = self._on_token(self._token_changed)
+        try:
+            await self._supervise()
+        finally:
+            unsubscribe()
+
+    async def _supervise(self) -> None:
         down_since = self._clock.now()
         while True:
             reason = await self._use_one_link()
@@ -174,9 +182,9 @@ class Feed:
             )
             await self._clock.sleep(delay)
 
-    def token_changed(self) -> None:
+    def _token_changed(self, token: str | None) -> None:
         """There is a newer access token: hand it to the open link, if there is one."""
-        if self._link is not None:
+        if token is not None and self._link is not None:
             self._link.inbox.put(TokenChanged())
 
     async def _use_one_link(self) -> str:
@@ -189,11 +197,7 @@ class Feed:
             self._link = link
             return await self._follow(link, deadline)
         except JamesTronicError as error:
-            return f"no access token: {type(error).__name__}"
-        except TimeoutError:
-            return "the connection timed out"
-        except (OSError, WebSocketException) as error:
-            return f"the connection failed: {type(error).__name__}: {str(error)[:200]}"
+            return error.message
         finally:
             self._link = None
             await link.close()

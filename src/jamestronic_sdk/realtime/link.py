@@ -18,39 +18,28 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from realtime import AsyncRealtimeChannel, AsyncRealtimeClient, RealtimeSubscribeStates
+from realtime.exceptions import NotConnectedError as RealtimeNotConnectedError
 from realtime.message import Message, ReplyMessage, ServerMessage
 from realtime.types import RealtimePostgresChangesListenEvent
 from typing_extensions import override
+from websockets.exceptions import InvalidStatus, WebSocketException
+
+from jamestronic_sdk.errors import ConnectionFailedError, RequestTimeoutError
+from jamestronic_sdk.realtime.signals import HeartbeatAnswered, Inbox, Joined, Lost, Replicating, RowMessage
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import AsyncGenerator
 
     from realtime.message import SuccessSystemPayload
     from realtime.types import PostgresChangesPayload
 
-    from jamestronic_sdk._clock import Clock
-
-__all__ = [
-    "HeartbeatAnswered",
-    "Inbox",
-    "Joined",
-    "Link",
-    "LinkSignal",
-    "Lost",
-    "Replicating",
-    "RowMessage",
-    "TableBinding",
-    "TokenChanged",
-]
+__all__ = ["Link", "TableBinding"]
 
 _HEARTBEAT_TOPIC: Final = "phoenix"
-_INBOX_LIMIT: Final = 10_000
-"""Signals that may wait for the feed; it only forwards, so a full inbox means a stalled loop: a gap."""
 _LIBRARY_HEARTBEAT: Final = 24 * 3600
 """Seconds; the library's own heartbeats carry no ref, so they prove nothing and ours replace them."""
 
@@ -61,69 +50,6 @@ class TableBinding:
 
     table: str
     schema: str = "public"
-
-
-@dataclass(frozen=True, slots=True)
-class Joined:
-    """The join was answered; the feed is not live yet."""
-
-
-@dataclass(frozen=True, slots=True)
-class Replicating:
-    """The server says that the subscription to Postgres is active (each time it says so)."""
-
-
-@dataclass(frozen=True, slots=True)
-class RowMessage:
-    """One ``postgres_changes`` message, as it came."""
-
-    data: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class HeartbeatAnswered:
-    """The reply to the heartbeat with this ref."""
-
-    ref: str
-
-
-@dataclass(frozen=True, slots=True)
-class TokenChanged:
-    """There is a newer access token; put in by the feed itself, so that one task does all the sending."""
-
-
-@dataclass(frozen=True, slots=True)
-class Lost:
-    """The link is of no more use."""
-
-    reason: str
-
-
-LinkSignal = Joined | Replicating | RowMessage | HeartbeatAnswered | TokenChanged | Lost
-
-
-class Inbox:
-    """Signals on their way from the library's callbacks to the feed, bounded."""
-
-    def __init__(self, limit: int = _INBOX_LIMIT) -> None:
-        self._signals: deque[LinkSignal] = deque()
-        self._limit = limit
-        self._arrived = asyncio.Event()
-
-    def put(self, signal: LinkSignal) -> None:
-        """Add a signal; when full, everything that waits is dropped for one ``Lost``: a gap, not a leak."""
-        if len(self._signals) >= self._limit:
-            self._signals.clear()
-            signal = Lost("too many messages at once")
-        self._signals.append(signal)
-        self._arrived.set()
-
-    async def next(self, clock: Clock, limit: float) -> LinkSignal | None:
-        """The next signal, or None after ``limit`` seconds; cancelling loses none."""
-        if not self._signals:
-            self._arrived.clear()
-            await clock.wait(self._arrived, max(0.0, limit))
-        return self._signals.popleft() if self._signals else None
 
 
 class _HeartbeatReplies(AsyncRealtimeChannel):
@@ -182,20 +108,31 @@ class Link:
             token: The access token whose claims decide what the channel carries.
 
         Raises:
-            OSError, TimeoutError, websockets.exceptions.WebSocketException: The handshake failed.
+            ConnectionFailedError: The handshake failed; close the link.
+            RequestTimeoutError: Handshake and join took too long; close the link.
         """
-        async with asyncio.timeout(self._timeout):
-            self._client.access_token = token
+        self._client.access_token = token
+        async with self._boundary():
             await self._client.connect()
             await self._channel.subscribe(self._on_state)
 
     async def push_token(self, token: str) -> None:
-        """Give the server a newer access token; it answers with another ``Replicating``."""
-        await self._client.set_auth(token)
+        """Give the server a newer access token; it answers with another ``Replicating``.
+
+        Raises:
+            ConnectionFailedError, RequestTimeoutError: It could not be sent; close the link.
+        """
+        async with self._boundary():
+            await self._client.set_auth(token)
 
     async def send_heartbeat(self, ref: str) -> None:
-        """Send a heartbeat; the reply comes as ``HeartbeatAnswered`` with the same ref."""
-        await self._client.send(Message(topic=_HEARTBEAT_TOPIC, event="heartbeat", payload={}, ref=ref))
+        """Send a heartbeat; the reply comes as ``HeartbeatAnswered`` with the same ref.
+
+        Raises:
+            ConnectionFailedError, RequestTimeoutError: It could not be sent; close the link.
+        """
+        async with self._boundary():
+            await self._client.send(Message(topic=_HEARTBEAT_TOPIC, event="heartbeat", payload={}, ref=ref))
 
     async def close(self) -> None:
         """Drop the socket; never raises, safe to call at any point."""
@@ -207,6 +144,24 @@ class Link:
         with contextlib.suppress(Exception):  # a socket that is being dropped may fail in any way
             async with asyncio.timeout(self._timeout):
                 await self._client.close()
+
+    @contextlib.asynccontextmanager
+    async def _boundary(self) -> AsyncGenerator[None]:
+        """Turn what ``realtime`` and ``websockets`` raise into our errors, and bound the time."""
+        try:
+            async with asyncio.timeout(self._timeout):
+                yield
+        except TimeoutError as error:
+            raise RequestTimeoutError("Realtime did not answer in time.") from error
+        except InvalidStatus as error:
+            raise ConnectionFailedError(
+                f"Realtime refused the connection with status {error.response.status_code}."
+            ) from error
+        except (OSError, RuntimeError, WebSocketException, RealtimeNotConnectedError) as error:
+            # RuntimeError: set_auth iterates the channels across awaits (realtime 2.34.1).
+            raise ConnectionFailedError(
+                f"The connection to Realtime failed: {type(error).__name__}."
+            ) from error
 
     # --- called by the library, inside its read loop ------------------------------------------------
 

@@ -33,6 +33,7 @@ __all__ = [
     "TicketUpdated",
 ]
 
+
 class Source(StrEnum):
     """How the store learned of a transition."""
 
@@ -79,7 +80,7 @@ class TicketEvent:
     """When this machine learned of it (UTC)."""
     committed_at: datetime | None = None
     """When the database committed it (UTC): the message's word, else the row's ``updated_at``, else None."""
-    changes: Mapping[str, Change] = field(default_factory=dict, repr=False)
+    changes: Mapping[str, Change] = field(default_factory=dict[str, Change], repr=False)
     """Column -> (old, new), without the bookkeeping columns ``version`` and ``updated_at``."""
     is_in_view: bool = True
     """Whether ``store.tickets`` holds the ticket after the transition."""

@@ -15,6 +15,7 @@ import asyncio
 import inspect
 import logging
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
 from typing_extensions import override
@@ -30,7 +31,6 @@ from jamestronic_sdk.store.protocol import RefreshAsked, StoreStatus
 if TYPE_CHECKING:
     import random
     from collections.abc import Awaitable, Callable
-    from datetime import datetime
     from types import TracebackType
 
     from jamestronic_sdk._clock import Clock
@@ -56,10 +56,11 @@ class StoreParts:
 
     reader: Reader
     make_feed: Callable[[Callable[[FeedSignal], None]], RunnableFeed]
+    on_token: Callable[[Callable[[str | None], None]], Callable[[], None]]
+    """Calls back with each new access token, and with None at sign-out; answers how to stop that."""
     model: type[Ticket]
     clock: Clock
     rng: random.Random
-    utc_now: Callable[[], datetime]
 
 
 class EventCallback(Protocol):
@@ -304,6 +305,7 @@ class TicketStore:
 
     async def _run(self) -> None:
         """The store's own task: never raises, so that a bug here can't cancel the program's task."""
+        unsubscribe = self._parts.on_token(self._on_token)
         try:
             await self._driver.run()
         except Exception as error:  # noqa: BLE001 - the supervisor
@@ -313,7 +315,13 @@ class TicketStore:
             )
             self._failure.__cause__ = error
         finally:
+            unsubscribe()
             self._end()
+
+    def _on_token(self, token: str | None) -> None:
+        """Sign-out ends the store: rows of one person are never compared with those of another."""
+        if token is None:
+            self._driver.close()
 
     def _end(self) -> None:
         self._audience.end(self._failure, _closed())
@@ -368,7 +376,7 @@ class TicketStore:
             return  # the store failed; that was logged, and every method says so
 
     def _initial_events(self) -> list[TicketEvent]:
-        now = self._parts.utc_now()
+        now = datetime.fromtimestamp(self._parts.clock.wall(), UTC)
         return [
             (TicketAssigned if self.view.is_mine(ticket) else TicketCreated)(
                 ticket=ticket, source=Source.REFETCH, observed_at=now, initial=True
