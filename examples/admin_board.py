@@ -12,7 +12,6 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from console import by_label, run
-
 from jamestronic_sdk import Role
 
 if TYPE_CHECKING:
