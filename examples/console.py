@@ -70,8 +70,9 @@ class Screen:
             "event",
             f"{name:17}{ticket.label} {ticket.title} [{ticket.status}] ({event.source}{speed})",
             name=name,
-            label=ticket.label,
+            row=row(ticket),
             version=ticket.version,
+            is_in_view=event.is_in_view,
             source=event.source,
             latency=latency,
             changes=list(event.changes),
@@ -81,10 +82,8 @@ class Screen:
         """The tickets in the view."""
         rows = [row(ticket) for ticket in store.tickets.values()]
         text = "\n".join(f"  {label:8}{status:14}{title}" for label, status, title in rows)
-        versions = {ticket.label: ticket.version for ticket in store.tickets.values()}
-        self.say(
-            "board", text or "  (no tickets)", rows=rows, versions=versions, revision=store.tickets.revision
-        )
+        versions = [ticket.version for ticket in store.tickets.values()]
+        self.say("board", text or "  (no tickets)", rows=rows, versions=versions)
 
 
 async def run(
@@ -102,15 +101,15 @@ async def run(
                 if words == ["quit"]:
                     break
                 try:
-                    await (_show(screen, store) if words == ["board"] else carry_out(jt, store, words))
+                    if words == ["board"]:
+                        screen.board(store)
+                    else:
+                        await carry_out(jt, store, words)
+                        screen.say("done", "ok", command=words)
                 except JamesTronicError as error:
                     screen.say("error", f"error: {error}", error=str(error))
             follower.cancel()
         screen.board(store)
-
-
-async def _show(screen: Screen, store: TicketStore) -> None:
-    screen.board(store)
 
 
 async def _follow_status(store: TicketStore, screen: Screen) -> None:

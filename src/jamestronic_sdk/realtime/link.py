@@ -18,6 +18,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
 __all__ = ["Link", "TableBinding"]
 
 _HEARTBEAT_TOPIC: Final = "phoenix"
+_LIBRARY_LOGGERS: Final = ("realtime._async.client", "realtime._async.channel")
 _LIBRARY_HEARTBEAT: Final = 24 * 3600
 """Seconds; the library's own heartbeats carry no ref, so they prove nothing and ours replace them."""
 
@@ -50,6 +53,26 @@ class TableBinding:
 
     table: str
     schema: str = "public"
+
+
+_is_ours: ContextVar[bool] = ContextVar("jamestronic_sdk.realtime.link", default=False)
+"""Set while a link runs the library, and inherited by the tasks that the library starts."""
+
+
+class _QuietLibrary(logging.Filter):
+    """Keeps customers' data and repeated alarms out of the log, for our links only.
+
+    The library logs frames that it can't read in full, and each failed attempt twice as an error. The
+    feed says what happened, once.
+    """
+
+    @override
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not _is_ours.get()
+
+
+for _name in _LIBRARY_LOGGERS:
+    logging.getLogger(_name).addFilter(_QuietLibrary())
 
 
 class _HeartbeatReplies(AsyncRealtimeChannel):
@@ -148,6 +171,7 @@ class Link:
     @contextlib.asynccontextmanager
     async def _boundary(self) -> AsyncGenerator[None]:
         """Turn what ``realtime`` and ``websockets`` raise into our errors, and bound the time."""
+        was_ours = _is_ours.set(True)
         try:
             async with asyncio.timeout(self._timeout):
                 yield
@@ -159,9 +183,10 @@ class Link:
             ) from error
         except (OSError, RuntimeError, WebSocketException, RealtimeNotConnectedError) as error:
             # RuntimeError: set_auth iterates the channels across awaits (realtime 2.34.1).
-            raise ConnectionFailedError(
-                f"The connection to Realtime failed: {type(error).__name__}."
-            ) from error
+            name = type(error).__name__
+            raise ConnectionFailedError(f"The connection to Realtime failed: {name}.") from error
+        finally:
+            _is_ours.reset(was_ours)
 
     # --- called by the library, inside its read loop ------------------------------------------------
 
