@@ -16,7 +16,7 @@ import shutil
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import aiohttp
 
@@ -258,7 +258,7 @@ class LocalSupabase:
                 async with gateway.serving(listener):
                     await postgrest.wait_until_ready(session, limit=_START_TIMEOUT)
                     await _wait_for_realtime(control)
-                    self._running = _Running(data.path, instance, context, control)
+                    self._running = _Running(data.path, instance, context)
                     self._ready.set()
                     await self._stop.wait()
             finally:
@@ -324,13 +324,40 @@ class LocalSupabase:
 
     # --- faults ----------------------------------------------------------------------------------------
 
+    # Over HTTP, so that they may be called from any event loop and thread.
+
     async def cut_realtime(self) -> int:
-        """Close every Realtime socket and refuse new ones until ``restore_realtime``; how many there were."""
-        return await self._entered.control.cut()
+        """Close every Realtime socket and refuse new ones until ``restore_realtime``; how many there were.
+
+        Raises:
+            LocalStackError: The gateway did not do it.
+        """
+        return int((await self._set_realtime("down"))["closed"])
 
     async def restore_realtime(self) -> None:
-        """Accept Realtime sockets again."""
-        self._entered.control.restore()
+        """Accept Realtime sockets again.
+
+        Raises:
+            LocalStackError: The gateway did not do it.
+        """
+        await self._set_realtime("up")
+
+    async def _set_realtime(self, state: str) -> dict[str, Any]:
+        try:
+            async with (
+                aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as session,
+                session.post(
+                    f"{self.url}/_local/faults/realtime",
+                    json={"state": state},
+                    headers={"apikey": self.service_role_key},
+                    raise_for_status=True,
+                ) as response,
+            ):
+                return dict(await response.json())
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise LocalStackError(
+                f"The local stack at {self.url} did not switch Realtime {state}."
+            ) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,7 +367,6 @@ class _Running:
     data_dir: Path
     instance: Instance
     context: LocalContext
-    control: RealtimeControl
 
 
 def environment(context: LocalContext) -> dict[str, str]:
