@@ -147,7 +147,18 @@ async def test_the_sql_comes_back_to_an_emptied_database(folder: Path) -> None:
     async with LocalSupabase(folder, port=0) as first:
         superuser = first.context.dsn("supabase_admin")
         async with await psycopg.AsyncConnection.connect(superuser) as connection:
-            await connection.execute("drop owned by postgres cascade")
+            await connection.execute(
+                """
+                do $$
+                declare name text;
+                begin
+                  for name in select tablename from pg_catalog.pg_tables where schemaname = 'public' loop
+                    execute format('drop table public.%I cascade', name);
+                  end loop;
+                end
+                $$
+                """
+            )
     async with LocalSupabase(folder, port=0) as second:
         assert await count_of(second, "public.tickets") == 0
 
@@ -292,12 +303,12 @@ def test_a_killed_supervisor_leaves_no_process_and_its_data(folder: Path) -> Non
 
 def test_stop_finds_a_server_that_was_left_behind(folder: Path) -> None:
     """A PostgreSQL that outlived its supervisor is found by its lock file and identity, and stopped."""
-    start(folder)
+    port = start(folder)["database_port"]
     program = psutil.Process(postmaster_pid(folder)).exe()
     assert run("stop", "--data-dir", str(folder)).returncode == 0
     owner = (folder / "postgres").stat()
     with subprocess.Popen(
-        [program, "-D", str(folder / "postgres"), "-c", "port=0", "-c", "listen_addresses="],
+        [program, "-D", str(folder / "postgres"), "-k", "", "-p", str(port)],
         user=owner.st_uid if AS_ROOT else None,
         group=owner.st_gid if AS_ROOT else None,
         extra_groups=[] if AS_ROOT else None,
