@@ -23,7 +23,7 @@ import json
 import logging
 from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import psycopg
 from psycopg import sql
@@ -55,6 +55,7 @@ _NOT_FINITE: Final = frozenset({"NaN", "Infinity", "-Infinity"})
 _NUMBERS: Final = frozenset({"float4", "float8", "numeric"})
 
 _NULL: Final = "null"
+_NOTHING: Final[frozenset[int]] = frozenset()
 
 Image: TypeAlias = dict[str, str]
 """Column name to JSON text; a column that the log has not is absent."""
@@ -370,7 +371,7 @@ class _Resolver:
                 if (
                     change.event != "DELETE"
                     and visible is not None
-                    and at not in visible.get((subscriber.role, subscriber.claims), frozenset())
+                    and at not in visible.get((subscriber.role, subscriber.claims), _NOTHING)
                 ):
                     continue
             select = frozenset(binding.select) if binding.select is not None else None
@@ -441,7 +442,7 @@ def _object(image: Image, names: frozenset[str], *, is_large: bool) -> str:
     return f"{{{','.join(fields)}}}"
 
 
-def _value(change: _Change, name: str, place: int) -> str | None | Literal[pgoutput.Unchanged.UNCHANGED]:
+def _value(change: _Change, name: str, place: int) -> pgoutput.Value:
     """What a filter looks at: the new image, of a DELETE the old one."""
     if change.new is not None:
         return change.new[place]

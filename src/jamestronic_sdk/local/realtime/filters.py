@@ -16,14 +16,14 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from psycopg import sql
 
 from jamestronic_sdk.errors import BadRequestError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
 __all__ = ["Binding", "Filter", "binding_id", "parse_binding", "parse_filters", "predicate"]
 
@@ -152,9 +152,8 @@ def parse_binding(binding: Mapping[str, Any]) -> Binding:
 
 
 def _parse_select(select: object) -> tuple[str, ...]:
-    names: list[str] = []
     if isinstance(select, list):
-        entries: Sequence[object] = select
+        entries = cast("list[object]", select)
         names = [entry for entry in entries if isinstance(entry, str) and entry]
         if names and len(names) == len(entries):
             return tuple(names)

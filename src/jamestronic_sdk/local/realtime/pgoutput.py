@@ -35,6 +35,7 @@ __all__ = [
     "Type",
     "Unchanged",
     "Update",
+    "Value",
     "decode",
     "moment",
 ]

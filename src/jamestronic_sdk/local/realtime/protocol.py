@@ -125,23 +125,24 @@ def decode(version: Version, text: str) -> Frame | None:
 
 
 def _decode_object(data: object) -> Frame | None:
-    match data:
-        case {"topic": str(topic), "event": str(event), "payload": payload, "ref": ref}:
-            join_ref = cast("dict[str, object]", data).get("join_ref")
-            return _frame(topic, event, payload, ref, join_ref)
-        case _:
-            return None
+    if not isinstance(data, dict):
+        return None
+    fields = cast("dict[str, object]", data)
+    if not {"topic", "event", "payload", "ref"} <= fields.keys():
+        return None
+    return _frame(fields.get("join_ref"), *(fields[key] for key in ("ref", "topic", "event", "payload")))
 
 
 def _decode_array(data: object) -> Frame | None:
-    match data:
-        case [join_ref, ref, str(topic), str(event), payload]:
-            return _frame(topic, event, payload, ref, join_ref)
-        case _:
-            return None
+    if not isinstance(data, list):
+        return None
+    fields = cast("list[object]", data)
+    return _frame(*fields) if len(fields) == 5 else None
 
 
-def _frame(topic: str, event: str, payload: object, ref: object, join_ref: object) -> Frame | None:
+def _frame(join_ref: object, ref: object, topic: object, event: object, payload: object) -> Frame | None:
+    if not (isinstance(topic, str) and isinstance(event, str)):
+        return None
     if not (ref is None or isinstance(ref, str)) or not (join_ref is None or isinstance(join_ref, str)):
         return None
     body = cast("dict[str, Any]", payload) if isinstance(payload, dict) else {}

@@ -155,16 +155,17 @@ class _Session:
         )
         self._connection = connection
         try:
+            # The keywords of this protocol are upper case only.
             slot = sql.Identifier(f"supabase_realtime_replication_slot_{secrets.token_hex(4)}")
             await connection.execute(
-                sql.SQL("create_replication_slot {} temporary logical pgoutput (snapshot 'nothing')").format(
+                sql.SQL("CREATE_REPLICATION_SLOT {} TEMPORARY LOGICAL pgoutput (SNAPSHOT 'nothing')").format(
                     slot
                 )
             )
             await self._start(
                 connection.pgconn,
                 sql.SQL(
-                    "start_replication slot {} logical 0/0 (proto_version '1', publication_names {})"
+                    "START_REPLICATION SLOT {} LOGICAL 0/0 (proto_version '1', publication_names {})"
                 ).format(slot, sql.Literal(f'"{self._publication}"')),
                 connection,
             )
