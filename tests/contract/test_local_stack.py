@@ -7,7 +7,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import pwd
 import shutil
 import signal
 import socket
@@ -25,6 +24,7 @@ import psutil
 import psycopg
 import pytest
 
+import jamestronic_sdk
 from jamestronic_sdk.errors import (
     AlreadyRunningError,
     LocalStackError,
@@ -32,6 +32,9 @@ from jamestronic_sdk.errors import (
     ToolMissingError,
 )
 from jamestronic_sdk.local import control
+from jamestronic_sdk.local._folders import barrier
+from jamestronic_sdk.local._processes import Account
+from jamestronic_sdk.local.postgrest import find_postgrest
 from jamestronic_sdk.local.stack import LocalSupabase
 
 if TYPE_CHECKING:
@@ -147,7 +150,18 @@ async def test_the_sql_comes_back_to_an_emptied_database(folder: Path) -> None:
     async with LocalSupabase(folder, port=0) as first:
         superuser = first.context.dsn("supabase_admin")
         async with await psycopg.AsyncConnection.connect(superuser) as connection:
-            await connection.execute("drop owned by postgres cascade")
+            await connection.execute(
+                """
+                do $$
+                declare name text;
+                begin
+                  for name in select tablename from pg_catalog.pg_tables where schemaname = 'public' loop
+                    execute format('drop table public.%I cascade', name);
+                  end loop;
+                end
+                $$
+                """
+            )
     async with LocalSupabase(folder, port=0) as second:
         assert await count_of(second, "public.tickets") == 0
 
@@ -292,12 +306,12 @@ def test_a_killed_supervisor_leaves_no_process_and_its_data(folder: Path) -> Non
 
 def test_stop_finds_a_server_that_was_left_behind(folder: Path) -> None:
     """A PostgreSQL that outlived its supervisor is found by its lock file and identity, and stopped."""
-    start(folder)
+    port = start(folder)["database_port"]
     program = psutil.Process(postmaster_pid(folder)).exe()
     assert run("stop", "--data-dir", str(folder)).returncode == 0
     owner = (folder / "postgres").stat()
     with subprocess.Popen(
-        [program, "-D", str(folder / "postgres"), "-c", "port=0", "-c", "listen_addresses="],
+        [program, "-D", str(folder / "postgres"), "-k", "", "-p", str(port)],
         user=owner.st_uid if AS_ROOT else None,
         group=owner.st_gid if AS_ROOT else None,
         extra_groups=[] if AS_ROOT else None,
@@ -394,23 +408,40 @@ def test_a_failed_start_says_one_line(folder: Path) -> None:
             assert done.stderr.count("\n") == 1
 
 
+def reachable_python(account: Account) -> str | None:
+    """An interpreter like this one that the account can run: this one, or the system's."""
+    system = f"/usr/bin/python{sys.version_info.major}.{sys.version_info.minor}"
+    for candidate in (sys.executable, system):
+        path = Path(candidate)
+        if path.exists() and barrier(path, account) is None and barrier(path.resolve(), account) is None:
+            return candidate
+    return None
+
+
 @pytest.mark.skipif(not AS_ROOT, reason="an ordinary user already is one")
 def test_an_ordinary_user_runs_it(folder: Path) -> None:
     """The same as root, without root: everything runs as the user, and its files are its own."""
-    user = pwd.getpwnam("nobody")
+    account = Account.unprivileged()
+    assert account is not None
+    python = reachable_python(account)
+    packages = [path for path in sys.path if path and barrier(Path(path), account) is None]
+    if python is None or barrier(Path(jamestronic_sdk.__file__), account) is not None:
+        pytest.skip("this Python, or this package, lies where an ordinary user can't reach it")
     folder.mkdir()
-    os.chown(folder, user.pw_uid, user.pw_gid)
-    environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
-    if "JAMESTRONIC_POSTGREST" in os.environ:
-        environment["JAMESTRONIC_POSTGREST"] = os.environ["JAMESTRONIC_POSTGREST"]
+    os.chown(folder, account.uid, account.gid)
 
     def as_user(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [*COMMAND, *arguments],
-            user=user.pw_uid,
-            group=user.pw_gid,
+            [python, "-B", "-m", "jamestronic_sdk", "local", *arguments],
+            user=account.uid,
+            group=account.gid,
             extra_groups=[],
-            env=environment,
+            env={
+                "PATH": os.environ["PATH"],
+                "HOME": str(folder),
+                "PYTHONPATH": os.pathsep.join(packages),
+                "JAMESTRONIC_POSTGREST": str(find_postgrest()),
+            },
             cwd=folder,
             capture_output=True,
             text=True,
@@ -418,17 +449,16 @@ def test_an_ordinary_user_runs_it(folder: Path) -> None:
             check=False,
         )
 
-    try:
-        probe = as_user("--help")
-    except PermissionError:
-        pytest.skip("this Python lies where an ordinary user can't reach it")
-    if probe.returncode != 0:
-        pytest.skip("this package lies where an ordinary user can't read it")
     started = as_user("start", "--detach", "--port", "0")
     assert started.returncode == 0, started.stderr
-    assert f"Data in {folder / '.jamestronic'}" in started.stdout
-    assert all(path.stat().st_uid == user.pw_uid for path in folder.rglob("*"))
-    assert as_user("stop").returncode == 0
+    data = folder / ".jamestronic"
+    assert f"Data in {data}" in started.stdout
+    assert {path.stat().st_uid for path in data.rglob("*")} == {account.uid}
+    assert stat.S_IMODE(data.stat().st_mode) == 0o700
+    children = supervisor(data).children(recursive=True)
+    assert {process.uids().effective for process in children} == {account.uid}
+    assert "no process is left" in as_user("stop").stdout
+    wait_until_gone(children, seconds=1)
 
 
 # --- roles -----------------------------------------------------------------------------------------------

@@ -99,7 +99,11 @@ def readable_copy(source: Path, account: Account | None, *, label: str, skip: It
     try:
         target = building / "copy"
         if source.is_dir():
-            shutil.copytree(source, target, symlinks=True, ignore=_ignore(source, skipped))
+
+            def ignore(folder: str, _names: list[str]) -> frozenset[str]:
+                return skipped if Path(folder) == source else frozenset()
+
+            shutil.copytree(source, target, symlinks=True, ignore=ignore)
         else:
             shutil.copy2(source, target)
         _open_up(target)
@@ -157,10 +161,6 @@ def _walk(source: Path, skipped: frozenset[str]) -> Iterable[Path]:
         if here == source:
             folders[:] = [name for name in folders if name not in skipped]
         yield from (here / name for name in (*folders, *files))
-
-
-def _ignore(source: Path, skipped: frozenset[str]) -> shutil._IgnoreFn | None:  # typeshed's name for it
-    return lambda folder, _names: skipped if Path(folder) == source else frozenset()
 
 
 def _cache_folder(account: Account) -> Path:

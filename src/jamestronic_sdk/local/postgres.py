@@ -27,7 +27,7 @@ from jamestronic_sdk.local._folders import readable_copy
 from jamestronic_sdk.local._processes import LOOPBACK, Account, Identity, Signal, reap, spawn
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator
     from typing import IO
 
     from jamestronic_sdk.local._processes import PortReservation
@@ -178,7 +178,7 @@ class Cluster:
     @asynccontextmanager
     async def running(
         self, reservation: PortReservation, *, start_limit: float
-    ) -> AsyncIterator[asyncio.subprocess.Process]:
+    ) -> AsyncGenerator[asyncio.subprocess.Process]:
         """Run the server while the block runs; it accepts connections when the block begins.
 
         Args:

@@ -16,7 +16,7 @@ import shutil
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 import aiohttp
 
@@ -27,7 +27,7 @@ from jamestronic_sdk.local._processes import Account, Identity, PortReservation,
 from jamestronic_sdk.local.auth.app import make_app as make_auth_app
 from jamestronic_sdk.local.bootstrap import apply_sql, bootstrap, bootstrap_checksum
 from jamestronic_sdk.local.gateway import Gateway, Keys
-from jamestronic_sdk.local.instance import DataFolder, Instance
+from jamestronic_sdk.local.instance import EPHEMERAL_PREFIX, DataFolder, Instance
 from jamestronic_sdk.local.postgres import Cluster, find_installation, last_line
 from jamestronic_sdk.local.postgres import recover as recover_postgres
 from jamestronic_sdk.local.postgrest import PostgREST, find_postgrest
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from jamestronic_sdk.local.context import LocalContext
     from jamestronic_sdk.local.gateway import RealtimeControl
 
-__all__ = ["DEFAULT_PORT", "EPHEMERAL_PREFIX", "LocalSupabase", "environment"]
+__all__ = ["DEFAULT_PORT", "LocalSupabase"]
 
 _log: Final = logging.getLogger("jamestronic_sdk.local")
 
@@ -52,9 +52,6 @@ DEFAULT_PORT: Final = 54321
 
 _START_TIMEOUT: Final = 60.0
 """Seconds for each child to become ready. Two seconds are usual; a cold disk and a busy machine need more."""
-
-EPHEMERAL_PREFIX: Final = "jamestronic-ephemeral-"
-"""Of the folder's name; who finds one without a living supervisor may remove it."""
 
 
 class LocalSupabase:
@@ -320,7 +317,7 @@ class LocalSupabase:
 
     def env(self) -> dict[str, str]:
         """The environment for programs that use the stack; it holds secrets."""
-        return environment(self.context)
+        return self._entered.instance.environment()
 
     # --- faults ----------------------------------------------------------------------------------------
 
@@ -367,17 +364,6 @@ class _Running:
     data_dir: Path
     instance: Instance
     context: LocalContext
-
-
-def environment(context: LocalContext) -> dict[str, str]:
-    """The variables of an instance, by the names that this package reads."""
-    return {
-        "SUPABASE_URL": context.url,
-        "SUPABASE_ANON_KEY": context.anon_key,
-        "SUPABASE_SERVICE_ROLE_KEY": context.service_role_key,
-        "DATABASE_URL": context.database_url,
-        "JWT_SECRET": context.jwt_secret,
-    }
 
 
 async def _watch(server: asyncio.subprocess.Process, log: Path) -> None:
@@ -450,6 +436,6 @@ def _remove_abandoned(account: Account | None) -> None:
 
 def _single(error: BaseException) -> BaseException:
     """The first cause in groups of them: task groups are an inner matter."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
+    if isinstance(error, BaseExceptionGroup):
+        return _single(cast("BaseExceptionGroup[BaseException]", error).exceptions[0])
     return error
