@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from typing import TYPE_CHECKING
 
 import pytest
-from client_support import ManualClock
+from client_support import ManualClock, seeded
 
 from jamestronic_sdk._backoff import backoff, ceiling, full_jitter
 from jamestronic_sdk.errors import (
@@ -52,7 +51,7 @@ async def run(
         policy=policy or RetryPolicy(),
         budget=budget or RetryBudget(),
         clock=clock or ManualClock(),
-        rng=random.Random(1),
+        rng=seeded(1),
     )
 
 
@@ -193,7 +192,7 @@ async def test_successes_refill_the_budget() -> None:
 
 @pytest.mark.parametrize("fields", [{"retries": -1}, {"base": 0}, {"cap": 0.1}, {"longest_wait": -1}])
 def test_senseless_policies_are_refused(fields: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="RetryPolicy|retries"):
+    with pytest.raises(ValueError, match=r"RetryPolicy|retries"):
         RetryPolicy(**fields)  # type: ignore[arg-type]
 
 
@@ -203,7 +202,7 @@ def test_ceilings() -> None:
 
 
 def test_jitter_is_full() -> None:
-    rng = random.Random(3)
+    rng = seeded(3)
     waits = [full_jitter(0, base=1.0, factor=2.0, cap=9.0, rng=rng) for _ in range(2000)]
     assert 0 <= min(waits) < 0.05
     assert 0.95 < max(waits) <= 1.0
@@ -211,6 +210,6 @@ def test_jitter_is_full() -> None:
 
 
 def test_backoff_goes_on_for_ever_and_replays_by_seed() -> None:
-    first = backoff(base=0.1, cap=30.0, rng=random.Random(5))
-    again = backoff(base=0.1, cap=30.0, rng=random.Random(5))
+    first = backoff(base=0.1, cap=30.0, rng=seeded(5))
+    again = backoff(base=0.1, cap=30.0, rng=seeded(5))
     assert [next(first) for _ in range(2000)] == [next(again) for _ in range(2000)]

@@ -175,7 +175,7 @@ def test_bad_keys_name_the_variable_and_keep_the_value(key: str) -> None:
 @pytest.mark.parametrize(
     ("service", "name"), [(False, "SUPABASE_KEY is not set"), (True, "SUPABASE_SERVICE_ROLE_KEY is not set")]
 )
-def test_a_missing_key_is_named(service: bool, name: str) -> None:
+def test_a_missing_key_is_named(*, service: bool, name: str) -> None:
     with pytest.raises(ConfigurationError, match=name):
         Settings.load(URL, service=service)
 
@@ -200,7 +200,7 @@ def test_the_service_key_has_its_own_variable(monkeypatch: pytest.MonkeyPatch) -
         (jwt(role=7), False),
     ],
 )
-def test_which_keys_are_service_keys(key: str, expected: bool) -> None:
+def test_which_keys_are_service_keys(key: str, *, expected: bool) -> None:
     assert Settings.load(URL, key).is_service is expected
 
 

@@ -322,7 +322,13 @@ COMMANDS = [
 
 @pytest.mark.parametrize(("method", "function", "args", "body"), COMMANDS)
 async def test_commands(
-    service: Service, jt: JamesTronic, method: str, function: str, args: tuple[Any, ...], body: dict[str, str]
+    service: Service,
+    jt: JamesTronic,
+    *,
+    method: str,
+    function: str,
+    args: tuple[Any, ...],
+    body: dict[str, str],
 ) -> None:
     route = f"POST /rest/v1/rpc/{function}"
     service.script(route, lambda: ok(ticket(version=9)))
@@ -338,7 +344,7 @@ async def test_commands(
 
 @pytest.mark.parametrize(("method", "function", "args", "body"), COMMANDS)
 async def test_a_repeated_command_keeps_its_key(
-    service: Service, jt: JamesTronic, method: str, function: str, args: tuple[Any, ...], body: object
+    service: Service, jt: JamesTronic, *, method: str, function: str, args: tuple[Any, ...], body: object
 ) -> None:
     del body
     route = f"POST /rest/v1/rpc/{function}"
