@@ -20,6 +20,7 @@ import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from importlib import resources
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -71,7 +72,7 @@ def files() -> tuple[SqlFile, ...]:
     if not entries:
         raise SqlError("The folder of the SQL files is empty.", next_step="Install the package again.")
     found = tuple(_read(entry) for entry in entries)
-    for before, after in zip(found, found[1:], strict=False):
+    for before, after in pairwise(found):
         if before.name[:3] == after.name[:3]:
             raise SqlError(
                 f"{before.name} and {after.name} have the same number.", next_step="Give each file its own."

@@ -1,7 +1,7 @@
 -- 010_schema: schema `private`, the sequence of versions, and the tables.
 --
 -- Names claimed in an app's database: schema `private` (objects in it listed in docs/sql.md), tables
--- public.profiles and public.tickets, and what 020 to 090 create. A table of one of these
+-- public.profiles, public.tickets and public.ticket_notes, and what the later files create. A table of one of these
 -- names with another shape stops this file before it changes anything.
 --
 -- Rules
@@ -19,7 +19,8 @@ begin
   from (
     values
       ('profiles', 'id'), ('profiles', 'user_id'), ('profiles', 'role'), ('profiles', 'is_active'),
-      ('tickets', 'id'), ('tickets', 'number'), ('tickets', 'version'), ('tickets', 'assigned_technician_id')
+      ('tickets', 'id'), ('tickets', 'number'), ('tickets', 'version'), ('tickets', 'assigned_technician_id'),
+      ('ticket_notes', 'id'), ('ticket_notes', 'ticket_id'), ('ticket_notes', 'is_internal')
   ) as needed (table_name, column_name)
   where to_regclass('public.' || needed.table_name) is not null
     and not exists (
@@ -138,6 +139,28 @@ create index if not exists tickets_assigned_transporter_id_idx
 create index if not exists tickets_customer_id_idx on public.tickets (customer_id, number desc);
 create index if not exists tickets_created_by_idx on public.tickets (created_by);
 create index if not exists tickets_status_idx on public.tickets (status, number desc);
+
+create table if not exists public.ticket_notes (
+  id uuid not null default gen_random_uuid(),
+  ticket_id uuid not null,
+  author_id uuid,
+  body text not null,
+  is_internal boolean not null default false,
+  created_at timestamptz not null default now(),
+  updated_at timestamptz not null default now(),
+  constraint ticket_notes_pkey primary key (id),
+  constraint ticket_notes_ticket_id_fkey foreign key (ticket_id) references public.tickets (id) on delete cascade,
+  constraint ticket_notes_author_id_fkey foreign key (author_id) references public.profiles (id) on delete set null,
+  constraint ticket_notes_body_length check (char_length(body) <= 10000 and btrim(body) <> '')
+);
+alter table public.ticket_notes enable row level security;
+
+comment on table public.ticket_notes is 'What people say about a ticket.';
+comment on column public.ticket_notes.author_id is 'profiles.id of who wrote it. Set by trigger ticket_notes_10_stamp; null when the person was erased, or for the service.';
+comment on column public.ticket_notes.is_internal is 'True: for admin, staff and technicians only.';
+
+create index if not exists ticket_notes_ticket_id_idx on public.ticket_notes (ticket_id, created_at);
+create index if not exists ticket_notes_author_id_idx on public.ticket_notes (author_id);
 
 create table if not exists private.ticket_transitions (
   from_status text not null,

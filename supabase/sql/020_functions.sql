@@ -224,6 +224,34 @@ from auth.users as u
 where not exists (select from public.profiles as p where p.user_id = u.id)
 on conflict (user_id) do nothing;
 
+create or replace function public.custom_access_token_hook(event jsonb)
+returns jsonb
+language sql
+stable
+set search_path = ''
+as $$
+  -- A deactivated person, or one without a profile, gets a token without a role.
+  select jsonb_set(
+    event,
+    '{claims,app_metadata}',
+    case
+      when jsonb_typeof(event #> '{claims,app_metadata}') = 'object' then (event #> '{claims,app_metadata}') - 'role'
+      else '{}'
+    end || coalesce(
+      (
+        select jsonb_build_object('role', p.role)
+        from public.profiles as p
+        where p.user_id = (event ->> 'user_id')::uuid and p.is_active
+      ),
+      '{}'
+    )
+  );
+$$;
+comment on function public.custom_access_token_hook(jsonb) is
+  'Puts the role of the profile into the token''s app_metadata, for programs that read tokens: the policies ask the profile itself. Called by Auth, as supabase_auth_admin, whenever it issues a token (config.toml, auth.hook.custom_access_token).';
+revoke all on function public.custom_access_token_hook(jsonb) from public, anon, authenticated, service_role;
+grant execute on function public.custom_access_token_hook(jsonb) to supabase_auth_admin;
+
 -- --- tickets ----------------------------------------------------------------------------------------
 
 -- Security definer: the sequence, the profile of the assignee and the transitions are not the caller's.
@@ -379,5 +407,36 @@ create or replace trigger tickets_20_guard
   before update on public.tickets
   for each row execute function private.tickets_guard();
 comment on trigger tickets_20_guard on public.tickets is 'See private.tickets_guard(); binds whom row level security binds.';
+
+-- --- notes ------------------------------------------------------------------------------------------
+
+create or replace function private.ticket_notes_stamp()
+returns trigger
+language plpgsql
+set search_path = ''
+as $$
+begin
+  if tg_op = 'INSERT' then
+    if row_security_active('public.ticket_notes'::regclass) then
+      new.author_id := (select public.get_my_profile_id());
+    end if;
+    new.created_at := now();
+  elsif row_security_active('public.ticket_notes'::regclass) then
+    new.author_id := old.author_id;
+    new.ticket_id := old.ticket_id;
+    new.created_at := old.created_at;
+  end if;
+  new.updated_at := clock_timestamp();
+  return new;
+end;
+$$;
+comment on function private.ticket_notes_stamp() is
+  'Trigger ticket_notes_10_stamp: a note belongs to who wrote it and stays with its ticket.';
+revoke all on function private.ticket_notes_stamp() from public, anon, authenticated, service_role;
+
+create or replace trigger ticket_notes_10_stamp
+  before insert or update on public.ticket_notes
+  for each row execute function private.ticket_notes_stamp();
+comment on trigger ticket_notes_10_stamp on public.ticket_notes is 'See private.ticket_notes_stamp(); fires for every writer.';
 
 notify pgrst, 'reload schema';

@@ -1,4 +1,4 @@
--- 030_policies: every grant and every policy of profiles and tickets.
+-- 030_policies: every grant and every policy of profiles, tickets and notes.
 --
 -- Rules
 --   New projects grant nothing by themselves and old ones grant everything: so first all is taken,
@@ -9,7 +9,8 @@
 --
 -- Called by: PostgREST (role authenticated), and Realtime when it asks whether a subscriber sees a row.
 
-revoke all on table public.profiles, public.tickets from public, anon, authenticated, service_role;
+revoke all on table public.profiles, public.tickets, public.ticket_notes
+  from public, anon, authenticated, service_role, supabase_auth_admin;
 
 grant select, delete on table public.profiles to authenticated;
 grant insert (id, user_id, role, full_name, phone, is_active) on table public.profiles to authenticated;
@@ -30,6 +31,15 @@ grant update (
 ) on table public.tickets to authenticated;
 grant select, insert, update, delete on table public.tickets to service_role;
 
+grant select, delete on table public.ticket_notes to authenticated;
+grant insert (id, ticket_id, body, is_internal) on table public.ticket_notes to authenticated;
+grant update (body, is_internal) on table public.ticket_notes to authenticated;
+grant select, insert, update, delete on table public.ticket_notes to service_role;
+
+-- The access token hook runs as Auth's own role.
+grant usage on schema public to supabase_auth_admin;
+grant select (user_id, role, is_active) on table public.profiles to supabase_auth_admin;
+
 -- --- profiles ---------------------------------------------------------------------------------------
 
 drop policy if exists profiles_read on public.profiles;
@@ -42,6 +52,13 @@ create policy profiles_read on public.profiles
   );
 comment on policy profiles_read on public.profiles is
   'Oneself (also when deactivated: a program must be able to say so), all for admin and staff, and for technicians and transporters the customers of their own tickets.';
+
+drop policy if exists profiles_read_by_auth on public.profiles;
+create policy profiles_read_by_auth on public.profiles
+  for select to supabase_auth_admin
+  using (true);
+comment on policy profiles_read_by_auth on public.profiles is
+  'custom_access_token_hook() runs as supabase_auth_admin: without this policy it would find no role, silently.';
 
 drop policy if exists profiles_insert on public.profiles;
 create policy profiles_insert on public.profiles
@@ -153,5 +170,46 @@ create policy tickets_delete on public.tickets
   for delete to authenticated
   using ((select public.get_my_role()) = 'admin');
 comment on policy tickets_delete on public.tickets is 'Admins only; everybody else cancels.';
+
+-- --- notes ------------------------------------------------------------------------------------------
+-- "The ticket is visible" is asked of tickets under its own policy, not repeated here.
+
+drop policy if exists ticket_notes_read on public.ticket_notes;
+create policy ticket_notes_read on public.ticket_notes
+  for select to authenticated
+  using (
+    (not is_internal or (select public.get_my_role()) in ('admin', 'staff', 'technician'))
+    and exists (select from public.tickets as t where t.id = ticket_notes.ticket_id)
+  );
+comment on policy ticket_notes_read on public.ticket_notes is
+  'Whoever sees the ticket; internal notes admin, staff and technicians only.';
+
+drop policy if exists ticket_notes_insert on public.ticket_notes;
+create policy ticket_notes_insert on public.ticket_notes
+  for insert to authenticated
+  with check (
+    (not is_internal or (select public.get_my_role()) in ('admin', 'staff', 'technician'))
+    and author_id = (select public.get_my_profile_id())
+    and exists (select from public.tickets as t where t.id = ticket_notes.ticket_id)
+  );
+comment on policy ticket_notes_insert on public.ticket_notes is
+  'Whoever sees the ticket, in their own name; internal notes admin, staff and technicians only.';
+
+drop policy if exists ticket_notes_update on public.ticket_notes;
+create policy ticket_notes_update on public.ticket_notes
+  for update to authenticated
+  using (author_id = (select public.get_my_profile_id()) or (select public.get_my_role()) = 'admin')
+  with check (
+    (not is_internal or (select public.get_my_role()) in ('admin', 'staff', 'technician'))
+    and (author_id = (select public.get_my_profile_id()) or (select public.get_my_role()) = 'admin')
+  );
+comment on policy ticket_notes_update on public.ticket_notes is
+  'The author, while the ticket is visible to them, and admins.';
+
+drop policy if exists ticket_notes_delete on public.ticket_notes;
+create policy ticket_notes_delete on public.ticket_notes
+  for delete to authenticated
+  using ((select public.get_my_role()) = 'admin');
+comment on policy ticket_notes_delete on public.ticket_notes is 'Admins only.';
 
 notify pgrst, 'reload schema';

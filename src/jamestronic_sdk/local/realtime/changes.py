@@ -1,0 +1,465 @@
+"""From a batch of the log to what each subscriber gets: rendering, filters, grants, row level security.
+
+Rules (a subscriber is a role with claims and bindings):
+
+    1. An INSERT or UPDATE of a table with row level security goes to whom a row with its new key is
+       visible at the moment the change is read, asked of the database as that role with those claims.
+    2. A DELETE goes to every subscriber whose filters pass; with row level security it shows the key only.
+    3. Columns that the role may not SELECT are in no image; without the key there is an error, no row.
+    4. Filters look at the new image, for a DELETE at the old one. What the log has not, does not match.
+    5. Values are PostgreSQL's: its text, cast to the column's type, through ``to_jsonb``.
+
+Promises:
+    Order: deliveries come in the order of the log.
+    Isolation: a policy or a filter that raises hides the row from those it was asked for; nobody else.
+
+Never:
+    A role left set: each question is a transaction that is rolled back.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+import psycopg
+from psycopg import sql
+
+from jamestronic_sdk.local.realtime import pgoutput
+from jamestronic_sdk.local.realtime.catalog import Column, Connection, read_table
+from jamestronic_sdk.local.realtime.filters import Binding, Filter, predicate
+from jamestronic_sdk.local.realtime.protocol import RawJson, to_json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from datetime import datetime
+
+    from jamestronic_sdk.local.realtime.replication import Batch, RowChange
+
+__all__ = ["Delivery", "Subscriber", "resolve"]
+
+_log = logging.getLogger("jamestronic_sdk.local.realtime")
+
+_SIZE_LIMIT: Final = 1_048_576
+"""Bytes of a change, both images; above it the hosted server sends values of at most 64 bytes only."""
+_SMALL_VALUE: Final = 64
+"""Bytes of JSON text that a value may have in a change above the limit."""
+
+_POLICY_TIMEOUT: Final = "5s"
+"""A policy that hangs must not stop the stream for ever; it hides the row instead."""
+
+_NOT_FINITE: Final = frozenset({"NaN", "Infinity", "-Infinity"})
+_NUMBERS: Final = frozenset({"float4", "float8", "numeric"})
+
+_NULL: Final = "null"
+_NOTHING: Final[frozenset[int]] = frozenset()
+
+Image: TypeAlias = dict[str, str]
+"""Column name to JSON text; a column that the log has not is absent."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Subscriber:
+    """Who gets changes; compared by identity."""
+
+    role: str
+    claims: str = field(repr=False)
+    """The token's claims as JSON text, for ``request.jwt.claims``."""
+    bindings: tuple[Binding, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One frame for one subscriber."""
+
+    subscriber: Subscriber
+    ids: tuple[int, ...]
+    """Of the bindings that matched."""
+    data: RawJson
+
+
+@dataclass(slots=True)
+class _Change:
+    """A change on its way through the steps."""
+
+    event: str
+    candidates: list[tuple[Subscriber, Binding]]
+    new: pgoutput.Tuple | None
+    old: dict[str, str | None]
+    """The part of the old row that the log has."""
+    record: Image = field(default_factory=dict[str, str])
+    old_record: Image = field(default_factory=dict[str, str])
+    size: int = 0
+    texts: dict[object, RawJson] = field(default_factory=dict[object, RawJson])
+    """Envelopes already made, by who may share them."""
+
+
+async def resolve(connection: Connection, batch: Batch, subscribers: Iterable[Subscriber]) -> list[Delivery]:
+    """Who gets what of a batch, in the order of the log.
+
+    Args:
+        connection: As a superuser, autocommit.
+        batch: Changes of one transaction.
+        subscribers: Everybody; who does not ask for the tables of the batch costs nothing.
+
+    Raises:
+        psycopg.OperationalError: The database is away; nothing of the batch is known to be delivered.
+    """
+    everybody = tuple(subscribers)
+    asked: dict[tuple[str, str, str], list[tuple[Subscriber, Binding]]] = {}
+    changes: list[_Change | None] = []
+    by_relation: dict[pgoutput.Relation, list[_Change]] = defaultdict(list)
+    for row in batch.changes:
+        event = type(row.message).__name__.upper()
+        key = (event, row.relation.schema, row.relation.table)
+        if key not in asked:
+            asked[key] = [
+                (each, binding) for each in everybody for binding in each.bindings if binding.matches(*key)
+            ]
+        if asked[key]:
+            change = _start(row, event, asked[key])
+            changes.append(change)
+            by_relation[row.relation].append(change)
+    found: dict[int, list[Delivery]] = {}
+    for relation, those in by_relation.items():
+        found |= await _Resolver(connection, relation, those, batch.committed_at).run()
+    return [delivery for change in changes for delivery in found.get(id(change), ())]
+
+
+def _start(row: RowChange, event: str, candidates: list[tuple[Subscriber, Binding]]) -> _Change:
+    columns = row.relation.columns
+    message = row.message
+    new: pgoutput.Tuple | None
+    old: pgoutput.Tuple | None
+    match message:
+        case pgoutput.Insert():
+            new, old = message.new, None
+        case pgoutput.Update():
+            # Without an old image the key did not change: it is that of the new image.
+            new, old = message.new, message.old if message.old is not None else message.new
+        case pgoutput.Delete():
+            new, old = None, message.old
+    kept: dict[str, str | None] = {}
+    for column, value in zip(columns, old or (), strict=False):
+        if column.is_identity and value is not pgoutput.UNCHANGED:
+            kept[column.name] = value
+    return _Change(event, candidates, new, kept)
+
+
+class _Resolver:
+    """The changes of one table in one batch."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        relation: pgoutput.Relation,
+        changes: list[_Change],
+        committed_at: datetime,
+    ) -> None:
+        self._connection = connection
+        self._relation = relation
+        self._changes = changes
+        moment = committed_at.strftime("%Y-%m-%dT%H:%M:%S") + f".{committed_at.microsecond // 1000:03d}Z"
+        self._committed_at = json.dumps(moment)
+        self._names = [column.name for column in relation.columns]
+
+    async def run(self) -> dict[int, list[Delivery]]:
+        """Deliveries by ``id`` of the change."""
+        roles = sorted({each.role for change in self._changes for each, _ in change.candidates})
+        table = await read_table(self._connection, self._relation.oid, roles)
+        if table is None:  # dropped since
+            return {}
+        self._table = table
+        self._types = {column.name: column for column in table.columns}
+        await self._render()
+        passing = await self._filter()
+        visible = await self._look(passing)
+        return {
+            id(change): self._deliver(at, change, passing[at], visible)
+            for at, change in enumerate(self._changes)
+        }
+
+    # --- values ---------------------------------------------------------------------------------
+
+    async def _render(self) -> None:
+        """Fill in ``record`` and ``old_record`` of all changes with one query."""
+        images: list[tuple[Image, dict[str, str | None]]] = []
+        for change in self._changes:
+            new = self._new_values(change)
+            images += [(change.record, new), (change.old_record, change.old)]
+            change.size = sum(
+                len(name) + len(value or _NULL) + 32
+                for image in (new, change.old)
+                for name, value in image.items()
+            )
+        columns = [self._types[name] for name in self._names if name in self._types]
+        rows = [[_finite(column, values.get(column.name)) for column in columns] for _, values in images]
+        for (image, values), rendered in zip(images, await self._to_json(columns, rows), strict=True):
+            if rendered is not None:
+                image.update(
+                    (column.name, text if text is not None else _NULL)
+                    for column, text in zip(columns, rendered, strict=True)
+                    if column.name in values
+                )
+
+    def _new_values(self, change: _Change) -> dict[str, str | None]:
+        """The new image; an unchanged value stored out of line comes from the old one if that is whole."""
+        values: dict[str, str | None] = {}
+        is_full = self._relation.replica_identity is pgoutput.ReplicaIdentity.FULL
+        for name, value in zip(self._names, change.new or (), strict=False):
+            if value is not pgoutput.UNCHANGED:
+                values[name] = value
+            elif is_full and name in change.old:
+                values[name] = change.old[name]
+        return values
+
+    async def _to_json(
+        self, columns: Sequence[Column], rows: Sequence[Sequence[str | None]]
+    ) -> Sequence[Sequence[str | None] | None]:
+        """JSON texts of the rows; None for a row that the database can't render."""
+        if not columns:
+            return [() for _ in rows]
+        expressions = [
+            sql.SQL("to_jsonb(encode({}::bytea, 'hex'))::text").format(_argument(at))
+            if column.type_name == "bytea"
+            else sql.SQL("to_jsonb({}::{})::text").format(_argument(at), column.sql_type)
+            for at, column in enumerate(columns)
+        ]
+        try:
+            return await self._over_rows(sql.SQL("select {}").format(sql.SQL(", ").join(expressions)), rows)
+        except psycopg.OperationalError:
+            raise
+        except psycopg.Error as error:
+            if len(rows) == 1:
+                _log.error("a change of %s can't be rendered: %s", self._table.name, error.sqlstate)
+                return [None]
+            return [one for row in rows for one in await self._to_json(columns, [row])]
+
+    async def _over_rows(
+        self, select: sql.Composed, rows: Sequence[Sequence[str | None]], parameters: Sequence[Any] = ()
+    ) -> list[tuple[Any, ...]]:
+        """Run a select over the rows as text columns, keeping their order."""
+        query = sql.SQL("{} from {} order by nr").format(select, _source(len(rows[0])))
+        cursor = await self._connection.execute(query, [*parameters, *map(list, zip(*rows, strict=True))])
+        return await cursor.fetchall()
+
+    # --- filters --------------------------------------------------------------------------------
+
+    async def _filter(self) -> list[list[tuple[Subscriber, Binding]]]:
+        """Per change, the candidates whose filters pass."""
+        wanted = {
+            each for change in self._changes for _, binding in change.candidates for each in binding.filters
+        }
+        truth = {each: await self._test(each) for each in wanted}
+        return [
+            [
+                (subscriber, binding)
+                for subscriber, binding in change.candidates
+                if all(truth[each][at] for each in binding.filters)
+            ]
+            for at, change in enumerate(self._changes)
+        ]
+
+    async def _test(self, each: Filter) -> list[bool]:
+        """Whether each change passes the filter."""
+        column = self._types.get(each.column)
+        place = self._names.index(each.column) if each.column in self._names else None
+        results = [False] * len(self._changes)
+        if column is None or place is None:
+            return results
+        images = [_value(change, each.column, place) for change in self._changes]
+        present = [at for at, value in enumerate(images) if value is not pgoutput.UNCHANGED]
+        rows = [[value] for value in images if value is not pgoutput.UNCHANGED]
+        if rows:
+            test, parameters = predicate(each, _argument(0), column.sql_type)
+            try:
+                answers = await self._over_rows(sql.SQL("select {}").format(test), rows, parameters)
+            except psycopg.OperationalError:
+                raise
+            except psycopg.Error as error:
+                _log.warning("a filter on %s failed: %s", self._table.name, error.sqlstate)
+            else:
+                for at, (answer,) in zip(present, answers, strict=True):
+                    results[at] = answer
+        return results
+
+    # --- row level security -----------------------------------------------------------------------
+
+    def _problem(self, change: _Change, role: str) -> str | None:
+        """Why the role gets an error in place of the row."""
+        keys = self._table.keys
+        if change.event == "DELETE":
+            return None
+        if not keys:
+            return "Error 400: Bad Request, no primary key"
+        if any(key.name not in self._table.selectable[role] for key in keys):
+            return "Error 401: Unauthorized"
+        return None
+
+    async def _look(
+        self, passing: list[list[tuple[Subscriber, Binding]]]
+    ) -> dict[tuple[str, str], frozenset[int]] | None:
+        """Per role and claims the changes whose row is visible now; None where nobody has to ask."""
+        if not self._table.has_rls:
+            return None
+        questions: dict[tuple[str, str], dict[int, None]] = defaultdict(dict)
+        for at, candidates in enumerate(passing):
+            for each, _ in candidates:
+                if self._changes[at].event != "DELETE" and not self._problem(self._changes[at], each.role):
+                    questions[each.role, each.claims][at] = None
+        return {who: frozenset(await self._ask(who, list(those))) for who, those in questions.items()}
+
+    async def _ask(self, who: tuple[str, str], those: list[int]) -> list[int]:
+        """Which of those changes' rows the role sees now."""
+        keys = self._table.keys
+        places = [self._names.index(key.name) for key in keys if key.name in self._names]
+        rows: list[list[str | None]] = []
+        for at in those:
+            new = self._changes[at].new or ()
+            values = [None if (value := new[place]) is pgoutput.UNCHANGED else value for place in places]
+            rows.append(values)
+        if len(places) != len(keys):
+            return []
+        same = sql.SQL(" and ").join(
+            sql.SQL("seen.{} = {}::{}").format(sql.Identifier(key.name), _argument(at), key.sql_type)
+            for at, key in enumerate(keys)
+        )
+        question = sql.SQL("select exists (select from {} as seen where {})").format(
+            sql.Identifier(self._table.schema, self._table.name), same
+        )
+        role, claims = who
+        try:
+            async with self._connection.transaction(force_rollback=True):
+                await self._connection.execute(
+                    "select set_config('statement_timeout', %s, true), "
+                    "set_config('request.jwt.claims', %s, true), set_config('role', %s, true)",
+                    (_POLICY_TIMEOUT, claims, role),
+                )
+                answers = await self._over_rows(question, rows)
+        except psycopg.errors.QueryCanceled:
+            _log.warning("a policy of %s took longer than %s", self._table.name, _POLICY_TIMEOUT)
+            return []
+        except psycopg.OperationalError:
+            raise
+        except psycopg.Error as error:
+            if len(those) == 1:
+                _log.warning("a policy of %s failed: %s", self._table.name, error.sqlstate)
+                return []
+            return [one for at in those for one in await self._ask(who, [at])]
+        return [at for at, (answer,) in zip(those, answers, strict=True) if answer]
+
+    # --- frames -----------------------------------------------------------------------------------
+
+    def _deliver(
+        self,
+        at: int,
+        change: _Change,
+        passing: list[tuple[Subscriber, Binding]],
+        visible: dict[tuple[str, str], frozenset[int]] | None,
+    ) -> list[Delivery]:
+        """The frames of one change: one per subscriber and set of columns."""
+        groups: dict[tuple[Subscriber, frozenset[str] | None, str | None], list[int]] = {}
+        allowed = {id(binding) for _, binding in passing}
+        for subscriber, binding in change.candidates:
+            problem = self._problem(change, subscriber.role)
+            if problem is None:
+                if id(binding) not in allowed:
+                    continue
+                if (
+                    change.event != "DELETE"
+                    and visible is not None
+                    and at not in visible.get((subscriber.role, subscriber.claims), _NOTHING)
+                ):
+                    continue
+            select = frozenset(binding.select) if binding.select is not None else None
+            groups.setdefault((subscriber, select, problem), []).append(binding.id)
+        return [
+            Delivery(
+                subscriber,
+                tuple(dict.fromkeys(ids)),
+                self._envelope(change, subscriber.role, select, problem),
+            )
+            for (subscriber, select, problem), ids in groups.items()
+        ]
+
+    def _envelope(
+        self, change: _Change, role: str, select: frozenset[str] | None, problem: str | None
+    ) -> RawJson:
+        keys = frozenset(key.name for key in self._table.keys)
+        names = self._table.selectable[role]
+        if select is not None:
+            names &= select | keys
+        shared = (names, problem)
+        if shared not in change.texts:
+            change.texts[shared] = RawJson(
+                self._bare(change, problem) if problem else self._whole(change, names, keys)
+            )
+        return change.texts[shared]
+
+    def _bare(self, change: _Change, problem: str) -> str:
+        images = '"record":{},' + ('"old_record":{},' if change.event == "UPDATE" else "")
+        errors = to_json([problem])
+        return f'{{{self._head(change)},"commit_timestamp":null,"columns":[],{images}"errors":{errors}}}'
+
+    def _whole(self, change: _Change, names: frozenset[str], keys: frozenset[str]) -> str:
+        is_large = change.size > _SIZE_LIMIT
+        columns = to_json(
+            [
+                {"name": column.name, "type": column.type_name}
+                for column in self._table.columns
+                if column.name in names
+            ]
+        )
+        parts = [self._head(change), f'"commit_timestamp":{self._committed_at}', f'"columns":{columns}']
+        if change.event != "DELETE":
+            parts.append(f'"record":{_object(change.record, names, is_large=is_large)}')
+        if change.event != "INSERT":
+            shown = names & keys if change.event == "DELETE" and self._table.has_rls else names
+            parts.append(f'"old_record":{_object(change.old_record, shown, is_large=is_large)}')
+        parts.append(f'"errors":{to_json(["Error 413: Payload Too Large"] if is_large else None)}')
+        return f"{{{','.join(parts)}}}"
+
+    def _head(self, change: _Change) -> str:
+        relation = self._relation
+        return (
+            f'"schema":{to_json(relation.schema)},"table":{to_json(relation.table)},"type":"{change.event}"'
+        )
+
+
+def _object(image: Image, names: frozenset[str], *, is_large: bool) -> str:
+    """A JSON object in the key order of jsonb: by length, then bytes."""
+    shown = sorted(
+        (name for name in image if name in names), key=lambda name: (len(name.encode()), name.encode())
+    )
+    fields = (
+        f"{to_json(name)}:{image[name]}"
+        for name in shown
+        if not is_large or len(image[name].encode()) <= _SMALL_VALUE
+    )
+    return f"{{{','.join(fields)}}}"
+
+
+def _value(change: _Change, name: str, place: int) -> pgoutput.Value:
+    """What a filter looks at: the new image, of a DELETE the old one."""
+    if change.new is not None:
+        return change.new[place]
+    return change.old.get(name, pgoutput.UNCHANGED)
+
+
+def _finite(column: Column, value: str | None) -> str | None:
+    """NaN and the infinities of numbers are null, as the hosted server's decoder has them."""
+    return None if value in _NOT_FINITE and column.type_name in _NUMBERS else value
+
+
+def _argument(at: int) -> sql.Identifier:
+    return sql.Identifier(f"c{at}")
+
+
+def _source(count: int) -> sql.Composed:
+    """Rows of text columns ``c0``, ``c1``, ... from as many array parameters, numbered by ``nr``."""
+    arrays = sql.SQL(", ").join([sql.SQL("%s::text[]")] * count)
+    names = sql.SQL(", ").join([*map(_argument, range(count)), sql.Identifier("nr")])
+    return sql.SQL("unnest({}) with ordinality as given({})").format(arrays, names)

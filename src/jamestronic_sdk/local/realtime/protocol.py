@@ -1,0 +1,245 @@
+"""Phoenix frames, versions 1.0.0 and 2.0.0, and what Realtime puts into them.
+
+Promises:
+    Pure: text in, frames out. A payload that is already JSON text is spliced in unchanged, so that
+    numbers keep all their digits.
+    A version 1.0.0 frame has exactly the keys ``topic``, ``event``, ``payload``, ``ref``.
+
+Never:
+    An exception for what a client sends: ``decode`` answers None and the frame is dropped.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Final, cast
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = [
+    "TOPIC_PREFIX",
+    "BroadcastConfig",
+    "Frame",
+    "JoinConfig",
+    "PresenceConfig",
+    "RawJson",
+    "Version",
+    "decode",
+    "encode",
+    "error_reply",
+    "ok_reply",
+    "parse_join",
+    "parse_version",
+    "system",
+    "to_json",
+    "usable_token",
+]
+
+TOPIC_PREFIX: Final = "realtime:"
+
+
+class Version(Enum):
+    """The serializer that a socket asked for with ``vsn``."""
+
+    V1 = "1.0.0"
+    V2 = "2.0.0"
+
+
+class RawJson(str):
+    """JSON text that goes into a frame as it is."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A message from a client."""
+
+    topic: str
+    event: str
+    payload: Mapping[str, Any]
+    ref: str | None
+    join_ref: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class BroadcastConfig:
+    """``config.broadcast``."""
+
+    wants_ack: bool = False
+    wants_self: bool = False
+    wants_replication_ready: bool = False
+    replay: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PresenceConfig:
+    """``config.presence``."""
+
+    key: str | None = None
+    is_enabled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class JoinConfig:
+    """The payload of ``phx_join``."""
+
+    broadcast: BroadcastConfig = field(default_factory=BroadcastConfig)
+    presence: PresenceConfig = field(default_factory=PresenceConfig)
+    is_private: bool = False
+    postgres_changes: tuple[Mapping[str, Any], ...] = ()
+    """Bindings as sent, without null entries."""
+    access_token: str | None = field(default=None, repr=False)
+
+
+def parse_version(text: str | None) -> Version | None:
+    """The serializer for ``vsn``; absent means 1.0.0, None means unsupported."""
+    for version in Version:
+        # `~> 1.0.0` accepts any 1.0.x.
+        if (text or Version.V1.value).startswith(version.value[:-1]):
+            return version
+    return None
+
+
+def to_json(value: object) -> str:
+    """Compact JSON; ``RawJson`` is passed through."""
+    if isinstance(value, RawJson):
+        return str(value)
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
+def decode(version: Version, text: str) -> Frame | None:
+    """A client's text frame, or None if it is malformed."""
+    try:
+        data: object = json.loads(text)
+    except ValueError:
+        return None
+    match version:
+        case Version.V1:
+            return _decode_object(data)
+        case Version.V2:
+            return _decode_array(data)
+
+
+def _decode_object(data: object) -> Frame | None:
+    if not isinstance(data, dict):
+        return None
+    fields = cast("dict[str, object]", data)
+    if not {"topic", "event", "payload", "ref"} <= fields.keys():
+        return None
+    return _frame(fields.get("join_ref"), *(fields[key] for key in ("ref", "topic", "event", "payload")))
+
+
+def _decode_array(data: object) -> Frame | None:
+    if not isinstance(data, list):
+        return None
+    fields = cast("list[object]", data)
+    return _frame(*fields) if len(fields) == 5 else None
+
+
+def _frame(join_ref: object, ref: object, topic: object, event: object, payload: object) -> Frame | None:
+    if not (isinstance(topic, str) and isinstance(event, str)):
+        return None
+    if not (ref is None or isinstance(ref, str)) or not (join_ref is None or isinstance(join_ref, str)):
+        return None
+    body = cast("dict[str, Any]", payload) if isinstance(payload, dict) else {}
+    return Frame(topic, event, body, ref, join_ref)
+
+
+def encode(
+    version: Version,
+    topic: str,
+    event: str,
+    payload: object,
+    *,
+    ref: str | None = None,
+    join_ref: str | None = None,
+) -> str:
+    """A server's text frame.
+
+    Args:
+        version: Serializer of the socket.
+        topic: With the prefix ``realtime:``.
+        event: For example ``phx_reply``.
+        payload: Anything JSON, or ``RawJson``.
+        ref: The client's ref on replies, the join's on ``phx_close`` and ``phx_error``, else None.
+        join_ref: Only version 2.0.0 sends it.
+    """
+    body = to_json(payload)
+    match version:
+        case Version.V1:
+            return (
+                f'{{"topic":{json.dumps(topic)},"event":{json.dumps(event)},'
+                f'"payload":{body},"ref":{json.dumps(ref)}}}'
+            )
+        case Version.V2:
+            return (
+                f"[{json.dumps(join_ref)},{json.dumps(ref)},{json.dumps(topic)},{json.dumps(event)},{body}]"
+            )
+
+
+def ok_reply(response: object = None) -> dict[str, object]:
+    """The payload of an accepting ``phx_reply``."""
+    return {"status": "ok", "response": {} if response is None else response}
+
+
+def error_reply(reason: str) -> dict[str, object]:
+    """The payload of a refusing ``phx_reply``."""
+    return {"status": "error", "response": {"reason": reason}}
+
+
+def system(channel: str, *, extension: str, status: str, message: str) -> dict[str, object]:
+    """The payload of a ``system`` push.
+
+    Args:
+        channel: The topic without ``realtime:``.
+        extension: ``postgres_changes`` or ``system``.
+        status: ``ok`` or ``error``.
+        message: The text.
+    """
+    return {"channel": channel, "extension": extension, "status": status, "message": message}
+
+
+def parse_join(payload: Mapping[str, Any]) -> JoinConfig:
+    """The payload of a join; what has the wrong type is taken as absent, as the hosted server does."""
+    config = _mapping(payload.get("config"))
+    broadcast = _mapping(config.get("broadcast"))
+    presence = _mapping(config.get("presence"))
+    bindings = config.get("postgres_changes")
+    key = presence.get("key")
+    replay = broadcast.get("replay")
+    token = payload.get("user_token") or payload.get("access_token")
+    return JoinConfig(
+        broadcast=BroadcastConfig(
+            wants_ack=_flag(broadcast.get("ack")),
+            wants_self=_flag(broadcast.get("self")),
+            wants_replication_ready=_flag(broadcast.get("replication_ready")),
+            replay=_mapping(replay) if replay is not None else None,
+        ),
+        presence=PresenceConfig(
+            key=key if isinstance(key, str) and key else None, is_enabled=_flag(presence.get("enabled"))
+        ),
+        is_private=_flag(config.get("private")),
+        postgres_changes=tuple(
+            cast("dict[str, Any]", each)
+            for each in (cast("list[object]", bindings) if isinstance(bindings, list) else [])
+            if isinstance(each, dict)
+        ),
+        access_token=usable_token(token),
+    )
+
+
+def usable_token(token: object) -> str | None:
+    """The token, unless it is absent or an opaque API key, which stands for the connection's own token."""
+    return token if isinstance(token, str) and token and not token.startswith("sb_") else None
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+
+
+def _flag(value: object) -> bool:
+    return value is True or (isinstance(value, str) and value.lower() == "true")

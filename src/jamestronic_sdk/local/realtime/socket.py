@@ -1,0 +1,245 @@
+"""One websocket: frames in one after the other, frames out through a bounded queue.
+
+Promises:
+    Order: frames go out in the order they were queued, and a join is answered before its channel speaks.
+    A second join of a topic: its reply, then ``phx_close`` of the old join, then messages of the new one.
+
+Never:
+    Waiting for a slow client: past the limit of the queue the socket is cut off.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+from aiohttp import WSMsgType, web
+
+from jamestronic_sdk.errors import AuthenticationError
+from jamestronic_sdk.local.realtime import credentials as tokens
+from jamestronic_sdk.local.realtime import protocol
+from jamestronic_sdk.local.realtime.channel import Channel
+from jamestronic_sdk.local.realtime.filters import binding_id
+from jamestronic_sdk.local.realtime.protocol import TOPIC_PREFIX, Frame, JoinConfig, Version
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from jamestronic_sdk.local.realtime.credentials import Credentials
+    from jamestronic_sdk.local.realtime.server import RealtimeServer
+
+__all__ = ["Socket"]
+
+_log = logging.getLogger("jamestronic_sdk.local.realtime")
+
+
+class Socket:
+    """A client's websocket.
+
+    Args:
+        server: The server.
+        request: The handshake, already accepted.
+        version: Serializer.
+        credentials: The connection's own token, which stands in where a join has none.
+    """
+
+    def __init__(
+        self, server: RealtimeServer, request: web.Request, version: Version, credentials: Credentials
+    ) -> None:
+        self.server: Final = server
+        self._request = request
+        self._version = version
+        self._credentials = credentials
+        self._channels: dict[str, Channel] = {}
+        self._queue: deque[str] = deque()
+        self._queued = 0
+        self._has_frames = asyncio.Event()
+        self._group: asyncio.TaskGroup | None = None
+        options = server.options
+        self._websocket = web.WebSocketResponse(
+            timeout=options.close_timeout,
+            receive_timeout=options.idle_timeout,
+            max_msg_size=options.frame_limit,
+            compress=False,
+        )
+
+    async def run(self) -> web.WebSocketResponse:
+        """Serve until either side closes."""
+        await self._websocket.prepare(self._request)
+        self.server.add_socket(self)
+        try:
+            async with asyncio.TaskGroup() as group:
+                self._group = group
+                writer = group.create_task(self._write(), name="realtime writer")
+                await self._read()
+                writer.cancel()
+                self._drop_channels()
+        finally:
+            self._group = None
+            self._drop_channels()
+            self.server.remove_socket(self)
+        return self._websocket
+
+    def start_task(self, work: Coroutine[object, object, None], name: str) -> asyncio.Task[None]:
+        """Run something that ends with the socket at the latest."""
+        assert self._group is not None, "a channel lives only while its socket does"  # noqa: S101
+        return self._group.create_task(work, name=name)
+
+    def abort(self) -> None:
+        """Break the connection without a word."""
+        if self._request.transport is not None:
+            self._request.transport.abort()
+
+    async def close(self, code: int) -> None:
+        """Close with a code, within ``close_timeout``."""
+        await self._websocket.close(code=code)
+
+    # --- out ----------------------------------------------------------------------------------------
+
+    def send(
+        self,
+        topic: str,
+        event: str,
+        payload: object,
+        *,
+        ref: str | None = None,
+        join_ref: str | None = None,
+    ) -> None:
+        """Queue a frame; a client that is too far behind is cut off."""
+        text = protocol.encode(self._version, topic, event, payload, ref=ref, join_ref=join_ref)
+        self._queue.append(text)
+        self._queued += len(text)
+        if self._queued > self.server.options.queue_limit:
+            _log.warning("a slow client was cut off")
+            self.abort()
+        self._has_frames.set()
+
+    def reply(self, frame: Frame, payload: object) -> None:
+        """Answer a client's message."""
+        self.send(frame.topic, "phx_reply", payload, ref=frame.ref, join_ref=frame.join_ref)
+
+    async def _write(self) -> None:
+        while True:
+            await self._has_frames.wait()
+            self._has_frames.clear()
+            while self._queue:
+                text = self._queue.popleft()
+                try:
+                    await self._websocket.send_str(text)
+                except ConnectionError:
+                    return  # the reader notices, too, and ends the socket
+                self._queued -= len(text)
+
+    # --- in -----------------------------------------------------------------------------------------
+
+    async def _read(self) -> None:
+        while True:
+            try:
+                message = await self._websocket.receive()
+            except TimeoutError:
+                await self.close(1000)
+                return
+            match message.type:
+                case WSMsgType.TEXT:
+                    frame = protocol.decode(self._version, message.data)
+                    if frame is None:
+                        _log.warning("dropped a malformed frame")
+                    else:
+                        await self._receive(frame)
+                case WSMsgType.BINARY:
+                    _log.warning("dropped a binary frame")
+                case _:
+                    return
+
+    async def _receive(self, frame: Frame) -> None:
+        if frame.topic == "phoenix" and frame.event == "heartbeat":
+            self.reply(frame, protocol.ok_reply())
+        elif frame.event == "phx_join":
+            await self._join(frame)
+        elif frame.event == "phx_leave":
+            self._leave(frame)
+        elif frame.topic in self._channels:
+            self._channels[frame.topic].receive(frame)
+        else:
+            self.reply(frame, protocol.error_reply("unmatched topic"))
+
+    async def _join(self, frame: Frame) -> None:
+        old = self._channels.get(frame.topic)
+        if old is not None:
+            self._remove(old)
+        config = protocol.parse_join(frame.payload)
+        try:
+            reason = self._refusal(frame.topic, config)
+            credentials = (
+                self._credentials
+                if config.access_token is None
+                else tokens.verify(self.server.context.jwt_secret, config.access_token)
+            )
+            tokens.check_expiry(credentials)
+        except AuthenticationError as error:
+            reason, credentials = f"{error.code}: {error.message}", self._credentials
+        if reason is not None:
+            await asyncio.sleep(self.server.options.join_error_delay)
+            self.reply(frame, protocol.error_reply(reason))
+        else:
+            bindings = [{**each, "id": binding_id(each)} for each in config.postgres_changes]
+            self.reply(frame, protocol.ok_reply({"postgres_changes": bindings}))
+        if old is not None:
+            self._say_closed(old)
+        if reason is None:
+            join_ref = frame.join_ref if frame.join_ref is not None else frame.ref
+            channel = Channel(self, frame.topic, join_ref, config, credentials)
+            self._channels[frame.topic] = channel
+            self.server.enter(channel)
+            channel.start()
+
+    def _refusal(self, topic: str, config: JoinConfig) -> str | None:  # noqa: PLR0911 - one reason each
+        """Why the topic can't be joined, or None."""
+        if not topic.startswith(TOPIC_PREFIX):
+            return "unmatched topic"
+        if topic == TOPIC_PREFIX:
+            return "TopicNameRequired: You must provide a topic name"
+        if len(self._channels) >= self.server.options.channel_limit:
+            return "ChannelRateLimitReached: Too many channels"
+        if config.is_private:
+            return "PrivateChannelsNotServed: The local Realtime server does not serve private channels"
+        if config.broadcast.replay is not None:
+            return "UnableToReplayMessages: Replay is not allowed for public channels"
+        if config.broadcast.wants_replication_ready:
+            return "ReplicationReadyNotServed: The local Realtime server does not serve `replication_ready`"
+        return None
+
+    def _leave(self, frame: Frame) -> None:
+        channel = self._channels.get(frame.topic)
+        if channel is not None:
+            self._remove(channel)
+        self.reply(frame, protocol.ok_reply())
+        if channel is not None:
+            self._say_closed(channel)
+
+    def close_channel(self, channel: Channel, message: str) -> None:
+        """Close one channel for a reason; the socket stays."""
+        channel.system("system", "error", message)
+        self._remove(channel)
+        self._say_closed(channel)
+
+    def crash_channel(self, channel: Channel) -> None:
+        """Tell the client that a channel failed; the socket stays."""
+        self._remove(channel)
+        reason = {"reason": "channel_crash"}
+        self.send(channel.topic, "phx_error", reason, ref=channel.join_ref, join_ref=channel.join_ref)
+
+    def _say_closed(self, channel: Channel) -> None:
+        self.send(channel.topic, "phx_close", {}, ref=channel.join_ref, join_ref=channel.join_ref)
+
+    def _remove(self, channel: Channel) -> None:
+        if self._channels.get(channel.topic) is channel:
+            del self._channels[channel.topic]
+        self.server.leave(channel)
+        channel.stop()
+
+    def _drop_channels(self) -> None:
+        for channel in tuple(self._channels.values()):
+            self._remove(channel)
