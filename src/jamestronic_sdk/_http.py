@@ -355,7 +355,8 @@ class Wire:
             case AuthSessionMissingError():
                 return NotSignedInError(f"{operation}: nobody is signed in.", next_step="Sign in first.")
             case AuthUnknownError():
-                cause = error.original_error
+                # Its `original_error` is the JSON parser's; the answer hangs at the cause.
+                cause = error.__cause__
                 status = cause.response.status_code if isinstance(cause, httpx.HTTPStatusError) else None
                 return auth_error(operation=operation, status=status, message="the answer is not from Auth")
             case AuthWeakPasswordError() | AuthApiError() | CustomAuthError():

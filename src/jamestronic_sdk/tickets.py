@@ -31,7 +31,7 @@ from jamestronic_sdk._inputs import (
     profile_id,
     ticket_id,
 )
-from jamestronic_sdk.errors import DataError, InvalidInputError, NotFoundError
+from jamestronic_sdk.errors import ConflictError, DataError, InvalidInputError, NotFoundError
 from jamestronic_sdk.models import NewTicket, Profile, Ticket, TicketPriority, TicketStatus
 
 if TYPE_CHECKING:
@@ -190,9 +190,7 @@ class Tickets:
         if filters.is_empty_set:
             return []
         return await self._read(
-            lambda query: (
-                filters.apply(query).order("created_at", desc=True).order("id", desc=True).limit(count)
-            ),
+            lambda query: filters.apply(query).order("number", desc=True).limit(count),
             "tickets.list",
         )
 
@@ -207,9 +205,9 @@ class Tickets:
         transporter: ProfileRef | None = None,
         or_unassigned: bool = False,
     ) -> TicketRows:
-        """All tickets that you may see and that match all filters, by id; all or nothing.
+        """All tickets that you may see and that match all filters, by number; all or nothing.
 
-        Read page by page after the last id seen, so rows that come or go meanwhile move no page. It is
+        Read page by page after the last number seen, so rows that come or go meanwhile move no page. It is
         not one moment's snapshot: each row is as it was when its page was read.
 
         Args:
@@ -240,7 +238,7 @@ class Tickets:
         rows: TicketRows = []
         size = MAX_PAGE
         while True:
-            page, total = await self._page(filters, rows[-1].id if rows else None, size, operation)
+            page, total = await self._page(filters, rows[-1].number if rows else None, size, operation)
             rows += page
             if len(page) == size:
                 continue
@@ -253,9 +251,9 @@ class Tickets:
             return rows
 
     async def _page(
-        self, filters: _Filters, after: UUID | None, size: int, operation: str
+        self, filters: _Filters, after: int | None, size: int, operation: str
     ) -> tuple[TicketRows, int | None]:
-        """One page by id; with the first, the server's idea of how many there are."""
+        """One page by number; with the first, the server's idea of how many there are."""
         from postgrest import CountMethod  # noqa: PLC0415 - imports httpx
 
         from jamestronic_sdk._http import parse, total_of  # noqa: PLC0415
@@ -266,8 +264,8 @@ class Tickets:
             count = CountMethod.estimated if after is None else None
             query = filters.apply(raw.table("tickets").select("*", count=count))
             if after is not None:
-                query = query.gt("id", str(after))
-            return query.order("id").limit(size)
+                query = query.gt("number", after)
+            return query.order("number").limit(size)
 
         response = await self._wire.send(build, operation=operation, target="tickets", replayable=True)
         return parse(_ROWS, response, operation), total_of(response)
@@ -328,23 +326,33 @@ class Tickets:
         Raises:
             InvalidInputError: A field is missing, malformed or unknown; nothing was sent.
             PermissionDeniedError: Your role may not open tickets, or not such ones.
-            TransportError: No answer came. Unless ``maybe_sent`` is False the ticket may have been opened;
-                it is not tried again by itself.
+            TransportError: No answer came, also when tried again. Unless ``maybe_sent`` is False the
+                ticket may have been opened.
             JamesTronicError: See ``errors.py``.
         """
         operation = "tickets.create"
         if ticket is not None and fields:
             raise InvalidInputError("create takes a NewTicket or fields, not both.")
         new = checked_model(NewTicket, fields) if ticket is None else ticket
-        row: dict[str, object] = checked_instance(new, NewTicket, "ticket").to_row()
+        # An id of ours makes the insert harmless to repeat: the second one meets the first one's key.
+        made = uuid4()
+        row: dict[str, object] = {
+            "id": str(made),
+            **checked_instance(new, NewTicket, "ticket").to_row(),
+        }
         from jamestronic_sdk._http import parse  # noqa: PLC0415 - imports httpx
 
-        response = await self._wire.send(
-            lambda raw: raw.table("tickets").insert(row),  # pyright: ignore[reportUnknownMemberType] - recursive JSON alias
-            operation=operation,
-            target="tickets",
-            replayable=False,
-        )
+        try:
+            response = await self._wire.send(
+                lambda raw: raw.table("tickets").insert(row),  # pyright: ignore[reportUnknownMemberType] - its JSON alias is recursive
+                operation=operation,
+                target="tickets",
+                replayable=True,
+            )
+        except ConflictError as error:
+            if error.code == "23505" and "tickets_pkey" in error.message:
+                return await self.get(made)  # the answer of an earlier try was lost
+            raise
         rows = parse(_ROWS, response, operation)
         if len(rows) != 1:
             raise DataError(f"{operation}: expected one row, got {len(rows)}.")
