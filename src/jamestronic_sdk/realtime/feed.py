@@ -198,6 +198,9 @@ class Feed:
             return await self._follow(link, deadline)
         except JamesTronicError as error:
             return error.message
+        except Exception as error:  # noqa: BLE001 - the supervisor: a library's surprise costs one link
+            _log.warning("unexpected error in a realtime link", exc_info=True)
+            return f"unexpected {type(error).__name__}"
         finally:
             self._link = None
             await link.close()
