@@ -77,7 +77,7 @@ def readable_copy(root: Path, parts: Sequence[str], account: Account | None, *, 
     The copy is named by its content, belongs to this user, and appears whole or not at all.
 
     Args:
-        root: A folder; its parts lie in the copy as they lie in it, because programs find each other that way.
+        root: A folder; its parts lie in the copy as they lie in it: programs find each other that way.
         parts: Programs and folders below it; those that do not exist are left out.
         account: Who reads them; None = whoever asks, who needs no copy.
         label: Start of the copy's name.
