@@ -34,11 +34,19 @@ from jamestronic_sdk.errors import (
     ToolMissingError,
     TransportError,
 )
-from jamestronic_sdk.models import NewTicket, Profile, Role, Ticket, TicketPriority, TicketStatus
+from jamestronic_sdk.models import (
+    NewTicket,
+    Profile,
+    Role,
+    Ticket,
+    TicketPatch,
+    TicketPriority,
+    TicketStatus,
+)
 from jamestronic_sdk.profiles import Profiles
 from jamestronic_sdk.retry import RetryPolicy
 from jamestronic_sdk.settings import Settings
-from jamestronic_sdk.tickets import Tickets
+from jamestronic_sdk.tickets import TicketFilters, TicketPages, TicketQuery, Tickets
 
 __all__ = [
     "AlreadyRunningError",
@@ -79,7 +87,11 @@ __all__ = [
     "StoreClosedError",
     "StoreError",
     "Ticket",
+    "TicketFilters",
+    "TicketPages",
+    "TicketPatch",
     "TicketPriority",
+    "TicketQuery",
     "TicketStatus",
     "Tickets",
     "ToolMissingError",
