@@ -272,6 +272,10 @@ begin
     new.id := old.id;
     new.number := old.number;
     new.created_at := old.created_at;
+    -- Only the foreign key's "set null" changes the author.
+    if new.created_by is not null then
+      new.created_by := old.created_by;
+    end if;
   end if;
 
   if tg_op = 'INSERT' or new.assigned_technician_id is distinct from old.assigned_technician_id then
@@ -384,11 +388,14 @@ begin
       new.assigned_technician_id is distinct from old.assigned_technician_id
       and new.status = case when new.assigned_technician_id is null then 'open' else 'assigned' end
     )
-    and not private.is_transition(old.status, new.status, my_role)
   then
-    perform private.refuse(
-      'PT422', 'illegal_transition', format('a ticket does not go from %s to %s', old.status, new.status), old.version
-    );
+    if not private.is_transition(old.status, new.status, null) then
+      perform private.refuse(
+        'PT422', 'illegal_transition', format('a ticket does not go from %s to that status', old.status), old.version
+      );
+    elsif not private.is_transition(old.status, new.status, my_role) then
+      perform private.refuse('PT403', 'role_not_allowed', format('a %s may not set that status', my_role), old.version);
+    end if;
   end if;
   return new;
 end;

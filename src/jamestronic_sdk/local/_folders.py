@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 from jamestronic_sdk.errors import LocalStackError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from jamestronic_sdk.local._processes import Account
 
@@ -71,40 +71,44 @@ def temporary_folder(prefix: str, account: Account | None) -> Path:
     )
 
 
-def readable_copy(source: Path, account: Account | None, *, label: str, skip: Iterable[str] = ()) -> Path:
-    """``source`` itself when the account can read all of it; else a copy, made once, that it can read.
+def readable_copy(root: Path, parts: Sequence[str], account: Account | None, *, label: str) -> Path:
+    """``root`` itself when the account can read the parts of it; else a copy, made once, that it can read.
 
     The copy is named by its content, belongs to this user, and appears whole or not at all.
 
     Args:
-        source: A program, or a folder of programs.
-        account: Who reads it.
+        root: A folder; its parts lie in the copy as they lie in it: programs find each other that way.
+        parts: Programs and folders below it; those that do not exist are left out.
+        account: Who reads them; None = whoever asks, who needs no copy.
         label: Start of the copy's name.
-        skip: Names directly in ``source`` that are not needed.
 
     Raises:
         LocalStackError: There is no place for a copy.
     """
     if account is None:
-        return source
-    skipped = frozenset(skip)
-    files = sorted(_walk(source, skipped))
-    if barrier(source.parent, account) is None and all(_readable(path, account) for path in files):
-        return source
+        return root
+    present = [root / part for part in parts if (root / part).exists()]
+    files = sorted(path for part in present for path in _walk(part))
+    if all(barrier(part.parent, account) is None for part in present) and all(
+        _readable(path, account) for path in files
+    ):
+        return root
     cache = _cache_folder(account)
-    copy = cache / f"{label}-{_fingerprint(source, files)}"
+    copy = cache / f"{label}-{_fingerprint(root, files)}"
     if copy.exists():
         return copy
     building = Path(tempfile.mkdtemp(prefix=".building-", dir=cache))
     try:
-        target = building / "copy"
-        if source.is_dir():
-            shutil.copytree(source, target, symlinks=True, ignore=_ignore(source, skipped))
-        else:
-            shutil.copy2(source, target)
-        _open_up(target)
+        for part in present:
+            target = building / "copy" / part.relative_to(root)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if part.is_dir():
+                shutil.copytree(part, target, symlinks=True)
+            else:
+                shutil.copy2(part, target)
+        _open_up(building / "copy")
         try:
-            target.rename(copy)
+            (building / "copy").rename(copy)
         except OSError:
             if not copy.exists():  # else somebody else was faster, with the same content
                 raise
@@ -113,11 +117,11 @@ def readable_copy(source: Path, account: Account | None, *, label: str, skip: It
     return copy
 
 
-def _fingerprint(source: Path, files: Iterable[Path]) -> str:
+def _fingerprint(root: Path, files: Iterable[Path]) -> str:
     """Names and contents, so that a copy of other files has another name."""
     digest = hashlib.sha256()
     for path in files:
-        digest.update(os.fsencode(path.relative_to(source)) + b"\0")
+        digest.update(os.fsencode(path.relative_to(root)) + b"\0")
         if path.is_file():
             with path.open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
@@ -126,7 +130,7 @@ def _fingerprint(source: Path, files: Iterable[Path]) -> str:
 
 def _open_up(copy: Path) -> None:
     """Let everybody read our own copy."""
-    for path in _walk(copy, frozenset()):
+    for path in _walk(copy):
         if not path.is_symlink():
             executable = path.is_dir() or path.stat().st_mode & stat.S_IXUSR
             path.chmod(0o755 if executable else 0o644)
@@ -148,19 +152,11 @@ def _readable(path: Path, account: Account) -> bool:
     return all(_may(status, account, bit) for bit in wanted)
 
 
-def _walk(source: Path, skipped: frozenset[str]) -> Iterable[Path]:
-    yield source
-    if not source.is_dir():
-        return
-    for folder, folders, files in os.walk(source):
-        here = Path(folder)
-        if here == source:
-            folders[:] = [name for name in folders if name not in skipped]
-        yield from (here / name for name in (*folders, *files))
-
-
-def _ignore(source: Path, skipped: frozenset[str]) -> shutil._IgnoreFn | None:  # typeshed's name for it
-    return lambda folder, _names: skipped if Path(folder) == source else frozenset()
+def _walk(part: Path) -> Iterable[Path]:
+    """The part and everything in it."""
+    yield part
+    for folder, folders, files in os.walk(part):
+        yield from (Path(folder) / name for name in (*folders, *files))
 
 
 def _cache_folder(account: Account) -> Path:

@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from jamestronic_sdk import errors
 from jamestronic_sdk.errors import JamesTronicError, LocalStackError
-from jamestronic_sdk.local import postgres, postgrest, stack
+from jamestronic_sdk.local import postgres, postgrest
 from jamestronic_sdk.local._processes import LOOPBACK, Account, Signal
-from jamestronic_sdk.local.instance import DataFolder, Instance, default_data_dir
+from jamestronic_sdk.local.instance import EPHEMERAL_PREFIX, DataFolder, Instance, default_data_dir
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -91,11 +91,13 @@ def serve(data_dir: Path | None, *, port: int, apply_sql: bool, ready: Callable[
 async def _serve(
     data_dir: Path | None, port: int, ready: Callable[[str, Path], None], *, apply_sql: bool
 ) -> None:
+    from jamestronic_sdk.local.stack import LocalSupabase  # noqa: PLC0415 - slow, and only needed here
+
     task = asyncio.current_task()
     assert task is not None  # noqa: S101 - asyncio.run made one
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-    async with stack.LocalSupabase(data_dir, port=port, apply_sql=apply_sql) as supabase:
+    async with LocalSupabase(data_dir, port=port, apply_sql=apply_sql) as supabase:
         ready(supabase.url, supabase.data_dir)
         await supabase.wait()
 
@@ -224,7 +226,7 @@ def stop(data_dir: Path) -> bool:
         stopped |= postgres.recover(data.cluster)
         stopped |= postgrest.recover(data.postgrest_pid)
         data.update(supervisor=None)
-        if data.path.name.startswith(stack.EPHEMERAL_PREFIX):
+        if data.path.name.startswith(EPHEMERAL_PREFIX):
             shutil.rmtree(data.path)
     return stopped
 
@@ -247,7 +249,7 @@ def environment(data_dir: Path) -> dict[str, str]:
     Raises:
         LocalStackError: None runs.
     """
-    return stack.environment(_running(data_dir).context())
+    return _running(data_dir).environment()
 
 
 def set_realtime(data_dir: Path, state: str) -> int | None:

@@ -17,7 +17,7 @@ import re
 import uuid
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import aiohttp
 from aiohttp import hdrs, web
@@ -26,7 +26,7 @@ from yarl import URL
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 
     from multidict import CIMultiDictProxy
 
@@ -68,12 +68,15 @@ class RealtimeControl(Protocol):
     @property
     def is_ready(self) -> bool:
         """Whether it replicates."""
+        ...
 
     async def cut(self) -> int:
         """Close all sockets and refuse new ones; how many there were."""
+        ...
 
     def restore(self) -> None:
         """Accept sockets again."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +135,7 @@ class Gateway:
         *,
         keys: Keys,
         rest_url: str,
-        parts: Mapping[str, Callable[[], Awaitable[bool]]],
+        parts: Mapping[str, Callable[[], Coroutine[Any, Any, bool]]],
         auth: web.Application,
         realtime: web.Application,
         control: RealtimeControl,
@@ -156,7 +159,7 @@ class Gateway:
         self.application.add_subapp("/realtime/v1", realtime)
 
     @asynccontextmanager
-    async def serving(self, listener: socket.socket) -> AsyncIterator[None]:
+    async def serving(self, listener: socket.socket) -> AsyncGenerator[None]:
         """Serve while the block runs.
 
         Args:

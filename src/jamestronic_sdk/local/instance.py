@@ -29,9 +29,12 @@ from jamestronic_sdk.local.context import LocalContext
 from jamestronic_sdk.local.tokens import make_api_keys
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
-__all__ = ["DataFolder", "Instance", "default_data_dir"]
+__all__ = ["EPHEMERAL_PREFIX", "DataFolder", "Instance", "default_data_dir"]
+
+EPHEMERAL_PREFIX: Final = "jamestronic-ephemeral-"
+"""Of a temporary folder's name; who finds one without a living supervisor may remove it."""
 
 _FORMAT: Final = 1
 _ROOT_HOME: Final = Path("/var/lib/jamestronic")
@@ -68,7 +71,7 @@ class Instance:
     """PostgreSQL's, of the last start; it is kept when it can be."""
     bootstrap: str | None = None
     """Checksum of the bootstrap files that made the cluster; None until they all ran."""
-    applied: dict[str, str] = field(default_factory=dict)
+    applied: dict[str, str] = field(default_factory=dict[str, str])
     """Checksum of each SQL file that was applied last, by name."""
     supervisor: Identity | None = None
     """Who runs it, or ran it last when that was killed."""
@@ -104,6 +107,16 @@ class Instance:
             anon_key=self.anon_key,
             service_role_key=self.service_role_key,
         )
+
+    def environment(self) -> dict[str, str]:
+        """The variables for programs that use the stack, by the names that this package reads: secrets."""
+        return {
+            "SUPABASE_URL": self.url,
+            "SUPABASE_ANON_KEY": self.anon_key,
+            "SUPABASE_SERVICE_ROLE_KEY": self.service_role_key,
+            "DATABASE_URL": self.context().database_url,
+            "JWT_SECRET": self.jwt_secret,
+        }
 
     @property
     def is_running(self) -> bool:
@@ -208,7 +221,7 @@ class DataFolder:
             ) from error
 
     @contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self) -> Generator[None]:
         """Be the only one who runs the instance.
 
         Raises:

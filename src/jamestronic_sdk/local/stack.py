@@ -16,7 +16,7 @@ import shutil
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 import aiohttp
 
@@ -27,7 +27,7 @@ from jamestronic_sdk.local._processes import Account, Identity, PortReservation,
 from jamestronic_sdk.local.auth.app import make_app as make_auth_app
 from jamestronic_sdk.local.bootstrap import apply_sql, bootstrap, bootstrap_checksum
 from jamestronic_sdk.local.gateway import Gateway, Keys
-from jamestronic_sdk.local.instance import DataFolder, Instance
+from jamestronic_sdk.local.instance import EPHEMERAL_PREFIX, DataFolder, Instance
 from jamestronic_sdk.local.postgres import Cluster, find_installation, last_line
 from jamestronic_sdk.local.postgres import recover as recover_postgres
 from jamestronic_sdk.local.postgrest import PostgREST, find_postgrest
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from jamestronic_sdk.local.context import LocalContext
     from jamestronic_sdk.local.gateway import RealtimeControl
 
-__all__ = ["DEFAULT_PORT", "EPHEMERAL_PREFIX", "LocalSupabase", "environment"]
+__all__ = ["DEFAULT_PORT", "LocalSupabase"]
 
 _log: Final = logging.getLogger("jamestronic_sdk.local")
 
@@ -52,9 +52,6 @@ DEFAULT_PORT: Final = 54321
 
 _START_TIMEOUT: Final = 60.0
 """Seconds for each child to become ready. Two seconds are usual; a cold disk and a busy machine need more."""
-
-EPHEMERAL_PREFIX: Final = "jamestronic-ephemeral-"
-"""Of the folder's name; who finds one without a living supervisor may remove it."""
 
 
 class LocalSupabase:
@@ -258,7 +255,7 @@ class LocalSupabase:
                 async with gateway.serving(listener):
                     await postgrest.wait_until_ready(session, limit=_START_TIMEOUT)
                     await _wait_for_realtime(control)
-                    self._running = _Running(data.path, instance, context, control)
+                    self._running = _Running(data.path, instance, context)
                     self._ready.set()
                     await self._stop.wait()
             finally:
@@ -320,17 +317,44 @@ class LocalSupabase:
 
     def env(self) -> dict[str, str]:
         """The environment for programs that use the stack; it holds secrets."""
-        return environment(self.context)
+        return self._entered.instance.environment()
 
     # --- faults ----------------------------------------------------------------------------------------
 
+    # Over HTTP, so that they may be called from any event loop and thread.
+
     async def cut_realtime(self) -> int:
-        """Close every Realtime socket and refuse new ones until ``restore_realtime``; how many there were."""
-        return await self._entered.control.cut()
+        """Close every Realtime socket and refuse new ones until ``restore_realtime``; how many there were.
+
+        Raises:
+            LocalStackError: The gateway did not do it.
+        """
+        return int((await self._set_realtime("down"))["closed"])
 
     async def restore_realtime(self) -> None:
-        """Accept Realtime sockets again."""
-        self._entered.control.restore()
+        """Accept Realtime sockets again.
+
+        Raises:
+            LocalStackError: The gateway did not do it.
+        """
+        await self._set_realtime("up")
+
+    async def _set_realtime(self, state: str) -> dict[str, Any]:
+        try:
+            async with (
+                aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as session,
+                session.post(
+                    f"{self.url}/_local/faults/realtime",
+                    json={"state": state},
+                    headers={"apikey": self.service_role_key},
+                    raise_for_status=True,
+                ) as response,
+            ):
+                return dict(await response.json())
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise LocalStackError(
+                f"The local stack at {self.url} did not switch Realtime {state}."
+            ) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,26 +364,12 @@ class _Running:
     data_dir: Path
     instance: Instance
     context: LocalContext
-    control: RealtimeControl
-
-
-def environment(context: LocalContext) -> dict[str, str]:
-    """The variables of an instance, by the names that this package reads."""
-    return {
-        "SUPABASE_URL": context.url,
-        "SUPABASE_ANON_KEY": context.anon_key,
-        "SUPABASE_SERVICE_ROLE_KEY": context.service_role_key,
-        "DATABASE_URL": context.database_url,
-        "JWT_SECRET": context.jwt_secret,
-    }
 
 
 async def _watch(server: asyncio.subprocess.Process, log: Path) -> None:
     """End the stack when PostgreSQL ends by itself."""
     status = await server.wait()
-    raise LocalStackError(
-        f"PostgreSQL ended with status {status}: {last_line(log)}", next_step=f"See {log}; then start again."
-    )
+    raise LocalStackError(f"PostgreSQL ended with status {status}: {last_line(log)}")
 
 
 async def _accepts(context: LocalContext) -> bool:
@@ -424,6 +434,6 @@ def _remove_abandoned(account: Account | None) -> None:
 
 def _single(error: BaseException) -> BaseException:
     """The first cause in groups of them: task groups are an inner matter."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
+    if isinstance(error, BaseExceptionGroup):
+        return _single(cast("BaseExceptionGroup[BaseException]", error).exceptions[0])
     return error

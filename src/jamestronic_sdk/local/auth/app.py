@@ -76,6 +76,7 @@ MISSING: Final[tuple[tuple[str, str], ...]] = (
     ("DELETE", "/factors/{factor_id}"),
     ("POST", "/factors/{factor_id}/challenge"),
     ("POST", "/factors/{factor_id}/verify"),
+    ("GET", "/passkeys"),
     ("*", "/passkeys/{rest:.*}"),
     ("POST", "/sso"),
     ("*", "/sso/{rest:.*}"),

@@ -25,8 +25,13 @@ comment on role postgres is 'Owns the application''s objects; no superuser.';
 grant anon, authenticated, service_role to authenticator;
 -- With the admin option, so that application SQL may `alter role anon set statement_timeout = ...`.
 grant anon, authenticated, service_role to postgres with admin option;
--- `alter role authenticator set pgrst.db_pre_request = ...` asks for the admin option; nothing is inherited.
+-- `alter role authenticator set pgrst.db_pre_request = ...` asks for the admin option, and for the right to set
+-- a parameter that PostgreSQL does not know (hosted, supautils gives it); nothing is inherited.
 grant authenticator to postgres with admin true, inherit false, set false;
+grant set on parameter
+  pgrst.db_aggregates_enabled, pgrst.db_extra_search_path, pgrst.db_max_rows, pgrst.db_plan_enabled,
+  pgrst.db_pre_request, pgrst.db_schemas, pgrst.openapi_mode
+to postgres;
 -- Policies on realtime.messages are made by its owner.
 grant supabase_realtime_admin to postgres;
 grant pg_monitor, pg_read_all_data, pg_signal_backend to postgres;

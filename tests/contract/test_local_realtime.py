@@ -1,0 +1,975 @@
+"""The local Realtime server, frame by frame, against the reference of the hosted one."""
+
+# ruff: noqa: S608 - the statements are put together from what the tests themselves say
+from __future__ import annotations
+
+import asyncio
+import json
+import statistics
+import time
+from contextlib import suppress
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import jwt
+import psycopg
+import pytest
+from _realtime_client import DEADLINE, SUBSCRIBED, RawClient, binding, raw_client
+from _realtime_fixtures import Database, RunningRealtime, connected_database, running_realtime
+from _realtime_postgres import running_postgres
+from realtime import AsyncRealtimeClient, RealtimeSubscribeStates
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from jamestronic_sdk.local.realtime.app import RealtimeOptions
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from jamestronic_sdk.local.context import LocalContext
+
+ALICE = "aaaaaaaa-0000-4000-8000-000000000001"
+BOB = "bbbbbbbb-0000-4000-8000-000000000002"
+OWNED = "id int primary key, owner uuid, note text"
+OWN_ROWS = (
+    "create policy own on public.{} for select to authenticated using "
+    "(owner = (current_setting('request.jwt.claims', true)::json ->> 'sub')::uuid)"
+)
+
+
+@pytest.fixture(scope="module")
+async def context() -> AsyncIterator[LocalContext]:
+    async with running_postgres() as postgres:
+        yield postgres.context()
+
+
+@pytest.fixture(scope="module")
+async def realtime(context: LocalContext) -> AsyncIterator[RunningRealtime]:
+    async with running_realtime(context) as running:
+        async with asyncio.timeout(DEADLINE):
+            await running.server.wait_live()
+        yield running
+
+
+@pytest.fixture(scope="module")
+async def database(context: LocalContext) -> AsyncIterator[Database]:
+    async with connected_database(context) as connected:
+        yield connected
+
+
+@pytest.fixture
+async def client(realtime: RunningRealtime) -> AsyncIterator[RawClient]:
+    async with raw_client(realtime.url, realtime.context.anon_key) as connected:
+        yield connected
+
+
+async def changes(client: RawClient, fence: str) -> list[dict[str, Any]]:
+    """All changes until the row that a test wrote last: an INSERT into the table ``fence``."""
+    found: list[dict[str, Any]] = []
+    while True:
+        data = await client.change()
+        if data["table"] == fence:
+            return found
+        found.append(data)
+
+
+@pytest.fixture
+async def fence(database: Database) -> str:
+    """A table whose changes everybody gets: what comes after them is known not to be missing."""
+    return await database.table("id int generated always as identity primary key")
+
+
+# --- handshake, join, leave -----------------------------------------------------------------------------
+
+
+async def handshake(url: str) -> tuple[int, bytes]:
+    with pytest.raises(InvalidStatus) as caught:
+        async with connect(url.replace("http", "ws", 1)):
+            pass
+    return caught.value.response.status_code, bytes(caught.value.response.body or b"")
+
+
+async def test_handshake_refusals(realtime: RunningRealtime) -> None:
+    """Plain HTTP answers with the hosted texts."""
+    base, key = f"{realtime.url}/websocket", realtime.context.anon_key
+    old = realtime.token(expires_in=-10)
+    assert await handshake(f"{base}?apikey={key}&vsn=9.0.0") == (403, b"")
+    for query, text in (
+        ("", "API key is missing"),
+        (f"?apikey={old}", "Token has expired"),
+        ("?apikey=nonsense", "The token provided is not a valid JWT"),
+        (f"?apikey={key}x", "Failed to validate JWT signature"),
+    ):
+        status, body = await handshake(base + query)
+        assert (status, json.loads(body)) == (401, {"error": text})
+
+
+async def test_the_header_wins_over_the_query(realtime: RunningRealtime) -> None:
+    """`x-api-key` is looked at first."""
+    url = f"{realtime.url.replace('http', 'ws', 1)}/websocket?apikey=nonsense"
+    async with connect(url, additional_headers={"x-api-key": realtime.context.anon_key}) as websocket:
+        await RawClient(websocket).heartbeat()
+
+
+async def test_join_echoes_the_bindings_in_order(client: RawClient, database: Database, fence: str) -> None:
+    """Each binding comes back as sent, with an id; equal bindings have equal ids."""
+    first, second = binding(fence, "INSERT"), binding(fence, "*", filter="id=eq.1")
+    reply = await client.join("echo", first, second)
+    ids = [each.pop("id") for each in reply["response"]["postgres_changes"]]
+    assert reply == {"status": "ok", "response": {"postgres_changes": [first, second]}}
+    assert len(set(ids)) == 2
+    assert all(0 < each < 2**27 for each in ids)
+    assert (await client.system())["message"] == SUBSCRIBED
+    await database.run(f"insert into {fence} overriding system value values (1)")
+    frame = await client.frame()
+    assert frame["payload"]["ids"] == ids
+
+
+async def test_a_channel_without_bindings_says_nothing(client: RawClient) -> None:
+    """No `system` message: there is no subscription."""
+    assert await client.join("quiet") == {"status": "ok", "response": {"postgres_changes": []}}
+    await client.heartbeat()
+
+
+async def test_leave(client: RawClient) -> None:
+    """Reply, then close with the join's ref; leaving what is not joined is answered, too."""
+    await client.join("leave", ref="7")
+    await client.send("realtime:leave", "phx_leave", {}, ref="8", join_ref="7")
+    ok = {"status": "ok", "response": {}}
+    topic = "realtime:leave"
+    assert await client.frame() == {"topic": topic, "event": "phx_reply", "payload": ok, "ref": "8"}
+    assert await client.frame() == {"topic": topic, "event": "phx_close", "payload": {}, "ref": "7"}
+    await client.send(topic, "phx_leave", {}, ref="9")
+    assert await client.frame() == {"topic": topic, "event": "phx_reply", "payload": ok, "ref": "9"}
+    await client.heartbeat()
+
+
+async def test_duplicate_join(client: RawClient, database: Database, fence: str) -> None:
+    """New reply, close of the old join, then the new channel's messages; changes come once."""
+    await client.subscribe("twice", binding(fence))
+    reply = await client.join("twice", binding(fence), ref="2")
+    assert reply["status"] == "ok"
+    assert await client.frame() == {
+        "topic": "realtime:twice",
+        "event": "phx_close",
+        "payload": {},
+        "ref": "1",
+    }
+    assert (await client.system())["message"] == SUBSCRIBED
+    await database.run(f"insert into {fence} default values")
+    assert (await client.change())["type"] == "INSERT"
+    await client.heartbeat()
+
+
+async def test_a_refused_duplicate_join_ends_both(client: RawClient, realtime: RunningRealtime) -> None:
+    """The old channel is gone before the new one is looked at."""
+    await client.join("both")
+    reply = await client.join("both", token=realtime.token(expires_in=-60), ref="2")
+    assert reply["status"] == "error"
+    assert (await client.frame())["event"] == "phx_close"
+    await client.send("realtime:both", "broadcast", {}, ref="3")
+    assert (await client.frame())["payload"]["response"] == {"reason": "unmatched topic"}
+
+
+async def test_unmatched_topics(client: RawClient) -> None:
+    """A push to what is not joined, and a join of what is no Realtime topic."""
+    for topic, event in (("realtime:nowhere", "broadcast"), ("other:topic", "phx_join")):
+        await client.send(topic, event, {}, ref="5")
+        assert await client.frame() == {
+            "topic": topic,
+            "event": "phx_reply",
+            "payload": {"status": "error", "response": {"reason": "unmatched topic"}},
+            "ref": "5",
+        }
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "reason"),
+    [
+        ("", {}, "TopicNameRequired: "),
+        ("p", {"private": True}, "PrivateChannelsNotServed: "),
+        ("r", {"broadcast": {"replay": {"since": 1}}}, "UnableToReplayMessages: Replay is not allowed"),
+        ("w", {"broadcast": {"replication_ready": True}}, "ReplicationReadyNotServed: "),
+    ],
+)
+async def test_joins_refused_for_what_they_ask(
+    client: RawClient, name: str, config: dict[str, Any], reason: str
+) -> None:
+    """What is not served is named."""
+    reply = await client.join(name, **config)
+    assert reply["status"] == "error"
+    assert reply["response"]["reason"].startswith(reason)
+
+
+async def test_joins_refused_for_their_token(client: RawClient, realtime: RunningRealtime) -> None:
+    """Code and text of the hosted service."""
+    secret = realtime.context.jwt_secret
+    for token, reason in (
+        (realtime.token(expires_in=-30), "InvalidJWTToken: Token has expired 3"),
+        (
+            jwt.encode({"role": "anon"}, secret),
+            "InvalidJWTToken: Fields `role` and `exp` are required in JWT",
+        ),
+        ("nonsense", "MalformedJWT: "),
+        (jwt.encode({"role": "anon", "exp": 4e9}, secret + "x"), "JwtSignatureError: "),
+    ):
+        reply = await client.join("token", token=token)
+        assert reply["response"]["reason"].startswith(reason)
+
+
+async def test_a_malformed_frame_is_dropped(client: RawClient) -> None:
+    """The socket survives."""
+    await client.websocket.send("nonsense")
+    await client.websocket.send('{"topic":"realtime:x"}')
+    await client.websocket.send(b"\x00binary")
+    await client.heartbeat()
+
+
+async def test_an_opaque_key_stands_for_the_connection(client: RawClient) -> None:
+    """`sb_` values are no tokens."""
+    assert (await client.join("opaque", token="sb_publishable_x"))["status"] == "ok"
+
+
+async def test_version_2(realtime: RunningRealtime, database: Database, fence: str) -> None:
+    """Arrays; fan-out has no refs, the channel's own messages have the join's."""
+    url = f"{realtime.url.replace('http', 'ws', 1)}/websocket?apikey={realtime.context.anon_key}&vsn=2.0.0"
+    async with connect(url) as websocket, asyncio.timeout(DEADLINE):
+        config = {"config": {"postgres_changes": [binding(fence)]}}
+        await websocket.send(json.dumps(["1", "2", "realtime:v2", "phx_join", config]))
+        assert json.loads(await websocket.recv())[:4] == ["1", "2", "realtime:v2", "phx_reply"]
+        assert json.loads(await websocket.recv())[:4] == ["1", None, "realtime:v2", "system"]
+        await database.run(f"insert into {fence} default values")
+        assert json.loads(await websocket.recv())[:4] == [None, None, "realtime:v2", "postgres_changes"]
+
+
+async def test_an_idle_socket_is_closed(context: LocalContext) -> None:
+    """With 1000, after the idle time without any frame; heartbeats keep it."""
+    options = RealtimeOptions(idle_timeout=0.3)
+    async with (
+        running_realtime(context, options) as realtime,
+        raw_client(realtime.url, context.anon_key) as client,
+    ):
+        await client.heartbeat()
+        async with asyncio.timeout(DEADLINE):
+            await client.websocket.wait_closed()
+        assert client.websocket.close_code == 1000
+
+
+async def test_a_frame_over_the_limit_closes_with_1009(client: RawClient) -> None:
+    """5,000,000 bytes are the hosted limit."""
+    with suppress(ConnectionClosed):
+        await client.send("realtime:big", "broadcast", {"x": "x" * 5_000_001})
+    async with asyncio.timeout(DEADLINE):
+        await client.websocket.wait_closed()
+    assert client.websocket.close_code == 1009
+
+
+async def test_channels_per_socket_are_limited(context: LocalContext) -> None:
+    """The hundredth and first is refused, the others stay."""
+    async with (
+        running_realtime(context, RealtimeOptions(channel_limit=2)) as realtime,
+        raw_client(realtime.url, context.anon_key) as client,
+    ):
+        assert [(await client.join(name))["status"] for name in "abc"] == ["ok", "ok", "error"]
+
+
+# --- broadcast ------------------------------------------------------------------------------------------
+
+
+async def test_broadcast_between_clients(client: RawClient, realtime: RunningRealtime) -> None:
+    """Relayed verbatim to the others; to the sender only if it asked; acknowledged if it asked."""
+    message = {"type": "broadcast", "event": "cursor", "payload": {"x": 1}, "extra": [1]}
+    expected = {"topic": "realtime:room", "event": "broadcast", "payload": message, "ref": None}
+    ack = {"status": "ok", "response": {}}
+    async with raw_client(realtime.url, realtime.context.anon_key) as other:
+        await client.join("room")
+        await other.join("room", broadcast={"self": True, "ack": True})
+        await client.send("realtime:room", "broadcast", message, ref="5")
+        assert await other.frame() == expected
+        await client.heartbeat()  # neither echo nor acknowledgement
+        await other.send("realtime:room", "broadcast", message, ref="6")
+        assert await client.frame() == expected
+        assert await other.frame() == expected
+        assert await other.frame() == {**expected, "event": "phx_reply", "payload": ack, "ref": "6"}
+
+
+# --- what is delivered ----------------------------------------------------------------------------------
+
+
+async def test_the_envelope(client: RawClient, database: Database) -> None:
+    """Keys, columns and the commit time."""
+    table = await database.table("id bigint primary key, status text, tags text[]")
+    ids = await client.subscribe("envelope", binding(table))
+    before = time.time()
+    await database.run(f"insert into {table} values (7, 'open', '{{a}}')")
+    frame = await client.frame()
+    data = frame["payload"]["data"]
+    moment = data.pop("commit_timestamp")
+    assert frame["payload"].keys() == {"ids", "data"}
+    assert frame["payload"]["ids"] == ids
+    assert data == {
+        "schema": "public",
+        "table": table,
+        "type": "INSERT",
+        "columns": [
+            {"name": "id", "type": "int8"},
+            {"name": "status", "type": "text"},
+            {"name": "tags", "type": "_text"},
+        ],
+        "record": {"id": 7, "status": "open", "tags": ["a"]},
+        "errors": None,
+    }
+    assert len(moment) == len("2026-03-01T10:34:56.789Z")
+    assert moment.endswith("Z")
+    assert abs(datetime.fromisoformat(moment).timestamp() - before) < DEADLINE
+
+
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize("rls", [False, True])
+async def test_insert_update_delete(
+    client: RawClient, realtime: RunningRealtime, database: Database, *, full: bool, rls: bool
+) -> None:
+    """Images by replica identity; a DELETE under row level security shows the key only."""
+    table = await database.table(OWNED, full=full, rls=rls)
+    await database.run(OWN_ROWS.format(table))
+    await client.subscribe("crud", binding(table), token=realtime.token(sub=ALICE))
+    got: list[dict[str, Any]] = []
+    for statement in (
+        f"insert into {table} values (1, '{ALICE}', 'a')",
+        f"update {table} set note = 'b'",
+        f"update {table} set id = 2",
+        f"delete from {table}",
+    ):
+        await database.run(statement)
+        got.append(await client.change())  # one by one: visibility is that of the moment of reading
+    first = {"id": 1, "owner": ALICE, "note": "a"}
+    second, third = {**first, "note": "b"}, {**first, "note": "b", "id": 2}
+    assert [data["type"] for data in got] == ["INSERT", "UPDATE", "UPDATE", "DELETE"]
+    assert [data.get("old_record") for data in got] == [
+        None,
+        first if full else {"id": 1},
+        second if full else {"id": 1},
+        third if full and not rls else {"id": 2},
+    ]
+    assert got[0]["record"] == first
+    assert [data.get("record") for data in got[1:]] == [second, third, None]
+
+
+async def test_visibility_follows_the_row_as_it_is_when_read(
+    client: RawClient, realtime: RunningRealtime, database: Database, fence: str
+) -> None:
+    """Enter comes as UPDATE, leave as nothing, insert-then-delete as DELETE, DELETE to everybody."""
+    table = await database.table(OWNED, rls=True)
+    await database.run(OWN_ROWS.format(table))
+    async with raw_client(realtime.url, realtime.context.anon_key) as other:
+        both = (binding(table), binding(fence))
+        await client.subscribe("rls", *both, token=realtime.token(sub=ALICE))
+        await other.subscribe("rls", *both, token=realtime.token(sub=BOB))
+        await database.run(f"insert into {table} values (1, '{BOB}', 'x')")
+        await database.run(f"insert into {fence} default values")
+        assert await changes(client, fence) == []
+        assert [data["type"] for data in await changes(other, fence)] == ["INSERT"]
+        # Bob's row becomes Alice's.
+        await database.run(f"update {table} set owner = '{ALICE}'")
+        await database.run(f"insert into {fence} default values")
+        (entered,) = await changes(client, fence)
+        assert (entered["type"], entered["old_record"]) == ("UPDATE", {"id": 1})
+        assert await changes(other, fence) == []
+        # Gone before it can be read: no INSERT, but the DELETE, to both.
+        await database.together(
+            f"insert into {table} values (2, '{ALICE}', 'y')", f"delete from {table} where id = 2"
+        )
+        await database.run(f"insert into {fence} default values")
+        for each in (client, other):
+            (deleted,) = await changes(each, fence)
+            assert (deleted["type"], deleted["old_record"]) == ("DELETE", {"id": 2})
+
+
+async def test_transferred_before_it_is_read(
+    client: RawClient, realtime: RunningRealtime, database: Database, fence: str
+) -> None:
+    """Inserted for Alice and given to Bob in one transaction: Bob gets both, Alice nothing."""
+    table = await database.table(OWNED, rls=True)
+    await database.run(OWN_ROWS.format(table))
+    async with raw_client(realtime.url, realtime.context.anon_key) as other:
+        both = (binding(table), binding(fence))
+        await client.subscribe("moved", *both, token=realtime.token(sub=ALICE))
+        await other.subscribe("moved", *both, token=realtime.token(sub=BOB))
+        await database.together(
+            f"insert into {table} values (1, '{ALICE}', 'x')",
+            f"update {table} set owner = '{BOB}'",
+            f"insert into {fence} default values",
+        )
+        assert await changes(client, fence) == []
+        got = await changes(other, fence)
+        assert [(data["type"], data["record"]["owner"]) for data in got] == [
+            ("INSERT", ALICE),
+            ("UPDATE", BOB),
+        ]
+
+
+async def test_service_role_sees_all(
+    client: RawClient, realtime: RunningRealtime, database: Database
+) -> None:
+    """BYPASSRLS."""
+    table = await database.table(OWNED, rls=True)
+    await client.subscribe("service", binding(table), token=realtime.context.service_role_key)
+    await database.run(f"insert into {table} values (1, '{ALICE}', 'x')")
+    assert (await client.change())["record"]["id"] == 1
+
+
+async def test_a_policy_that_raises_hides_its_rows_only(
+    client: RawClient, realtime: RunningRealtime, database: Database, fence: str
+) -> None:
+    """Better than the hosted service, which loses the batch of everybody."""
+    table = await database.table(OWNED, rls=True)
+    await database.run(f"create policy bad on {table} for select to authenticated using (1 / (id - 1) = 1)")
+    await database.run(f"create policy good on {table} for select to anon using (true)")
+    async with raw_client(realtime.url, realtime.context.anon_key) as other:
+        both = (binding(table), binding(fence))
+        await client.subscribe("raise", *both, token=realtime.token(sub=ALICE))
+        await other.subscribe("raise", *both)
+        await database.together(
+            f"insert into {table} values (1, null, 'x'), (2, null, 'y')",
+            f"insert into {fence} default values",
+        )
+        assert [data["record"]["id"] for data in await changes(client, fence)] == [2]
+        assert [data["record"]["id"] for data in await changes(other, fence)] == [1, 2]
+
+
+async def test_column_grants(client: RawClient, database: Database) -> None:
+    """Columns without SELECT are in no image and in no list."""
+    table = await database.table("id int primary key, shown text, hidden text", full=True, grant=None)
+    await database.run(f"grant select (id, shown) on {table} to anon")
+    await client.subscribe("grants", binding(table))
+    await database.run(f"insert into {table} values (1, 'a', 'secret')")
+    await database.run(f"update {table} set shown = 'b'")
+    inserted, updated = await client.change(), await client.change()
+    assert [column["name"] for column in inserted["columns"]] == ["id", "shown"]
+    assert inserted["record"] == {"id": 1, "shown": "a"}
+    assert updated["old_record"] == {"id": 1, "shown": "a"}
+
+
+@pytest.mark.parametrize(
+    ("columns", "grant", "error"),
+    [
+        ("id int primary key, x int", None, "Error 401: Unauthorized"),
+        ("id int, x int", "select", "Error 400: Bad Request, no primary key"),
+    ],
+)
+async def test_error_events_are_bare(
+    client: RawClient, database: Database, columns: str, grant: str | None, error: str
+) -> None:
+    """No values and no time; filters do not matter; with FULL a DELETE still comes."""
+    table = await database.table(columns, grant=grant, full=True)
+    await database.run(f"grant select (x) on {table} to anon")
+    await client.subscribe("bare", binding(table, filter="x=eq.99"))
+    await database.run(f"insert into {table} values (1, 2)")
+    await database.run(f"update {table} set x = 3")
+    bare = {
+        "schema": "public",
+        "table": table,
+        "columns": [],
+        "record": {},
+        "commit_timestamp": None,
+        "errors": [error],
+    }
+    assert await client.change() == {**bare, "type": "INSERT"}
+    assert await client.change() == {**bare, "type": "UPDATE", "old_record": {}}
+
+
+async def test_several_bindings(client: RawClient, database: Database) -> None:
+    """One frame with the ids of all that match, another one per `select`."""
+    table = await database.table("id int primary key, a int, b int")
+    first, second, third, _ = await client.subscribe(
+        "several",
+        binding(table),
+        binding(table, "INSERT"),
+        binding(table, select=["b"]),
+        binding(table, "DELETE"),
+    )
+    await database.run(f"insert into {table} values (1, 2, 3)")
+    frames = [(await client.frame())["payload"] for _ in range(2)]
+    assert [frame["ids"] for frame in frames] == [[first, second], [third]]
+    assert [frame["data"]["record"] for frame in frames] == [{"id": 1, "a": 2, "b": 3}, {"id": 1, "b": 3}]
+    assert [column["name"] for column in frames[1]["data"]["columns"]] == ["id", "b"]
+
+
+async def test_truncate_is_not_delivered(client: RawClient, database: Database, fence: str) -> None:
+    """Nor is DDL."""
+    table = await database.table("id int primary key")
+    await client.subscribe("truncate", binding(table), binding(fence))
+    await database.run(f"truncate {table}")
+    await database.run(f"alter table {table} add column more text default 'x'")
+    await database.run(f"insert into {table} values (1)")
+    await database.run(f"insert into {fence} default values")
+    assert [data["record"] for data in await changes(client, fence)] == [{"id": 1, "more": "x"}]
+
+
+async def test_order_over_tables_and_large_transactions(
+    client: RawClient, database: Database, fence: str
+) -> None:
+    """The order of the log, also where one transaction comes in several batches."""
+    table = await database.table("id int primary key, note text")
+    await client.subscribe("order", binding(table), binding(fence))
+    await database.together(
+        f"insert into {table} select g, 'x' from generate_series(1, 1300) g",
+        f"insert into {fence} default values",
+    )
+    got = await changes(client, fence)
+    assert [data["record"]["id"] for data in got] == list(range(1, 1301))
+    assert len({data["commit_timestamp"] for data in got}) == 1
+
+
+VALUES = [
+    ("bigint", "9223372036854775807", "9223372036854775807"),
+    ("smallint", "-7", "-7"),
+    ("numeric", "1.50", "1.50"),
+    ("numeric", "123456789012345678901234567890.123", "123456789012345678901234567890.123"),
+    ("numeric", "'NaN'", "null"),
+    ("float8", "0.1", "0.1"),
+    ("float8", "'Infinity'", "null"),
+    ("real", "'-Infinity'", "null"),
+    ("boolean", "true", "true"),
+    ("uuid", f"'{ALICE}'", f'"{ALICE}"'),
+    ("text", "E'a\"b\\nč'", '"a\\"b\\nč"'),
+    ("varchar(9)", "'x'", '"x"'),
+    ("name", "'x'", '"x"'),
+    ("inet", "'10.0.0.1'", '"10.0.0.1"'),
+    ("pg_lsn", "'0/16B3748'", '"0/16B3748"'),
+    ("interval", "'1 day 02:03:04'", '"1 day 02:03:04"'),
+    ("time", "'12:34:56'", '"12:34:56"'),
+    ("point", "'(1,2)'", '"(1,2)"'),
+    ("int4range", "'[1,5)'", '"[1,5)"'),
+    ("money", "12.34", '"$12.34"'),
+    ("varbit", "B'101'", '"101"'),
+    ("oid", "42", '"42"'),
+    ("timestamptz", "'2026-03-01 10:34:56.7890+00'", '"2026-03-01T10:34:56.789+00:00"'),
+    ("timestamptz", "'2026-03-01 10:34:56+00'", '"2026-03-01T10:34:56+00:00"'),
+    ("timestamp", "'2026-03-01 12:34:56.789123'", '"2026-03-01T12:34:56.789123"'),
+    ("date", "'2026-03-01'", '"2026-03-01"'),
+    ("json", "'{\"a\": [1, null]}'", '{"a": [1, null]}'),
+    ("jsonb", '\'{"a": {"b": 1.0}}\'', '{"a": {"b": 1.0}}'),
+    ("int[]", "'{{1,2},{3,NULL}}'", "[[1, 2], [3, null]]"),
+    ("text[]", "'{\"a,b\",NULL}'", '["a,b", null]'),
+    ("bytea", "'\\x0102ff'", '"0102ff"'),
+    ("public.rt_mood", "'sad'", '"sad"'),
+    ("public.rt_pair", "'(1,x)'", '{"a": 1, "b": "x"}'),
+    ("public.rt_small", "7", "7"),
+    ("char(4)", "'ab'", '"ab  "'),
+    ("bit(3)", "B'101'", '"101"'),
+    ("text", "null", "null"),
+]
+"""Type, SQL expression, JSON text on the wire. char(n) and bit(n) are whole, unlike on the hosted service."""
+
+
+async def test_values(client: RawClient, database: Database) -> None:
+    """The database's own `to_jsonb`, digit by digit."""
+    await database.run("create type public.rt_mood as enum ('sad', 'glad')")
+    await database.run("create type public.rt_pair as (a int, b text)")
+    await database.run("create domain public.rt_small as int check (value < 10)")
+    columns = ", ".join(f"v{at:02d} {type_}" for at, (type_, _, _) in enumerate(VALUES))
+    table = await database.table(f"id int primary key, {columns}")
+    await client.subscribe("values", binding(table))
+    await database.run(f"insert into {table} values (1, {', '.join(sql for _, sql, _ in VALUES)})")
+    text = await client.text()
+    for at, (type_, sql, expected) in enumerate(VALUES):
+        assert f'"v{at:02d}":{expected}' in text, (type_, sql)
+    assert text.index('"id":1') < text.index('"v00":')
+
+
+@pytest.mark.parametrize("full", [False, True])
+async def test_unchanged_values_out_of_line(
+    client: RawClient, database: Database, fence: str, *, full: bool
+) -> None:
+    """Absent by default, copied from the old image with FULL; a filter on them does not match."""
+    table = await database.table("id int primary key, n int, big text", full=full)
+    await database.run(f"alter table {table} alter column big set storage external")
+    (plain, *_) = await client.subscribe(
+        "toast", binding(table), binding(table, "UPDATE", filter="big=neq.x"), binding(fence)
+    )
+    await database.run(f"insert into {table} values (1, 1, repeat('x', 10000))")
+    await database.run(f"update {table} set n = 2")
+    assert len((await client.change())["record"]["big"]) == 10_000
+    frame = await client.frame()
+    assert frame["payload"]["ids"] == [plain]
+    record = frame["payload"]["data"]["record"]
+    assert (record["n"], "big" in record) == (2, full)
+
+
+async def test_a_change_over_a_mebibyte(client: RawClient, database: Database) -> None:
+    """Error 413, with the small values only."""
+    table = await database.table("id int primary key, small text, big text")
+    await client.subscribe("large", binding(table))
+    await database.run(f"insert into {table} values (1, 'x', repeat('y', 1200000))")
+    data = await client.change()
+    assert data["errors"] == ["Error 413: Payload Too Large"]
+    assert data["record"] == {"id": 1, "small": "x"}
+
+
+# --- filters --------------------------------------------------------------------------------------------
+
+ROWS = {
+    1: "'a,b', 5, 10.50, '2026-01-01', true",
+    2: "'abc', 7, 3, '2026-06-01', false",
+    3: "null, null, null, null, null",
+    4: "'ABC', -1, 99, '2025-01-01', null",
+}
+FILTERS = [
+    ("", {1, 2, 3, 4}),
+    ("id=eq.1", {1}),
+    ("s=eq.abc", {2}),
+    ('s=eq."a,b"', {1}),
+    ("s=neq.abc", {1, 4}),
+    ("s=not.eq.abc", {1, 4}),
+    ("n=eq.10.5", {1}),
+    ("i=lt.5", {4}),
+    ("i=lte.5", {1, 4}),
+    ("i=gt.5", {2}),
+    ("i=gte.5", {1, 2}),
+    ("i=not.gte.5", {4}),
+    ("t=gt.2026-01-01", {2}),
+    ('s=in.("a,b",abc)', {1, 2}),
+    ("s=not.in.(abc)", {1, 4}),
+    ("i=in.(5,-1)", {1, 4}),
+    ("s=like.a%", {1, 2}),
+    ("s=ilike.ab%", {2, 4}),
+    ("s=match.^a.c$", {2}),
+    ("s=imatch.^a.c$", {2, 4}),
+    ("s=is.null", {3}),
+    ("s=not.is.null", {1, 2, 4}),
+    ("b=is.true", {1}),
+    ("b=is.unknown", {3, 4}),
+    ("s=isdistinct.abc", {1, 3, 4}),
+    ("s=not.isdistinct.abc", {2}),
+    ("i=gt.0,s=like.a%,b=is.false", {2}),
+]
+
+
+async def test_filters(client: RawClient, database: Database, fence: str) -> None:
+    """Every operator, with nulls, negation, quotes and casts: what PostgreSQL says."""
+    table = await database.table("id int primary key, s text, i int, n numeric, t timestamptz, b boolean")
+    bindings = [binding(table, "INSERT", filter=text) for text, _ in FILTERS]
+    ids = await client.subscribe("filters", *bindings, binding(fence))
+    for id_, row in ROWS.items():
+        await database.run(f"insert into {table} values ({id_}, {row})")
+    await database.run(f"insert into {fence} default values")
+    matched: dict[int, set[int]] = {id_: set() for id_ in ids}
+    while (payload := (await client.frame())["payload"])["data"]["table"] != fence:
+        for id_ in payload["ids"]:
+            matched[id_].add(payload["data"]["record"]["id"])
+    assert [(text, matched[id_]) for id_, (text, _) in zip(ids, FILTERS, strict=False)] == FILTERS
+
+
+async def test_filters_and_images(client: RawClient, database: Database, fence: str) -> None:
+    """UPDATE looks at the new image; DELETE at the old one, where default identity has only the key."""
+    plain = await database.table("id int primary key, s text")
+    full = await database.table("id int primary key, s text", full=True, rls=True)
+    await database.run(f"create policy all_rows on {full} for select to anon using (true)")
+    for table in (plain, full):
+        await client.subscribe(table, binding(table, filter="s=eq.in"), binding(fence))
+        got: list[str] = []
+        for statement in (
+            f"insert into {table} values (1, 'out')",
+            f"update {table} set s = 'in'",
+            f"update {table} set s = 'out'",
+            f"update {table} set s = 'in'",
+            f"delete from {table}",
+        ):
+            await database.run(statement)
+            await database.run(f"insert into {fence} default values")
+            got += [data["type"] for data in await changes(client, fence)]
+        assert got == ["UPDATE", "UPDATE", *(["DELETE"] if table == full else [])]
+        await client.send(f"realtime:{table}", "phx_leave", {}, ref="l")
+        assert [(await client.frame())["event"] for _ in range(2)] == ["phx_reply", "phx_close"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "text"),
+    [
+        (
+            {"table": "nope"},
+            "Please check Realtime is enabled for the given connect parameters: [event: INSERT, ",
+        ),
+        ({"filter": "foo=eq.1"}, "Exception: ERROR P0001 (raise_exception) invalid column for filter foo"),
+        (
+            {"filter": "id=eq.abc"},
+            "ERROR 22P02 (invalid_text_representation) invalid input syntax for type integer",
+        ),
+        ({"filter": "id=like.1"}, "ERROR 42883 (undefined_function) operator does not exist"),
+        ({"filter": "s=match.("}, "ERROR 2201B (invalid_regular_expression)"),
+        ({"filter": "id=is.true"}, "ERROR 42804 (datatype_mismatch)"),
+        ({"filter": "nonsense"}, "Error parsing `filter` params: "),
+        ({"select": "id"}, "Error parsing `select` params: "),
+        ({"select": ["foo"]}, "invalid column for select foo"),
+        ({"table": "*", "select": ["id"]}, "Column selection is not supported for wildcard subscriptions."),
+        ({"table": None}, "No subscription params provided."),
+    ],
+)
+async def test_a_bad_binding_refuses_all_of_the_channel(
+    client: RawClient, database: Database, fence: str, wrong: dict[str, Any], text: str
+) -> None:
+    """One system error; the channel stays joined, its broadcasts work, no changes come."""
+    table = await database.table("id int primary key, s text")
+    reply = await client.join(
+        "bad", binding(fence), {**binding(table, "INSERT"), **wrong}, broadcast={"self": True}
+    )
+    assert reply["status"] == "ok"
+    system = await client.system()
+    assert (system["extension"], system["status"], system["channel"]) == ("postgres_changes", "error", "bad")
+    assert text in system["message"]
+    await database.run(f"insert into {fence} default values")
+    async with raw_client(client_url(client), key_of(client)) as other:
+        await other.subscribe("good", binding(fence))
+        await database.run(f"insert into {fence} default values")
+        await other.change()
+    await client.send("realtime:bad", "broadcast", {"event": "x"})
+    assert (await client.frame())["event"] == "broadcast"
+
+
+def client_url(client: RawClient) -> str:
+    host, port = client.websocket.remote_address[:2]
+    return f"http://{host}:{port}"
+
+
+def key_of(client: RawClient) -> str:
+    request = client.websocket.request
+    assert request is not None
+    return request.path.partition("apikey=")[2].partition("&")[0]
+
+
+# --- tokens ---------------------------------------------------------------------------------------------
+
+
+async def test_a_refreshed_token_decides_from_then_on(
+    client: RawClient, realtime: RunningRealtime, database: Database, fence: str
+) -> None:
+    """No reply; a second `Subscribed`, and then the new claims count."""
+    table = await database.table(OWNED, rls=True)
+    await database.run(OWN_ROWS.format(table))
+    alice = realtime.token(sub=ALICE)
+    await client.subscribe("refresh", binding(table), binding(fence), token=alice)
+    for ignored in (alice, None, "sb_secret_x"):
+        await client.send("realtime:refresh", "access_token", {"access_token": ignored})
+    await client.heartbeat()
+    await client.send("realtime:refresh", "access_token", {"access_token": realtime.token(sub=BOB)}, ref="2")
+    assert (await client.system())["message"] == SUBSCRIBED
+    await database.together(
+        f"insert into {table} values (1, '{ALICE}', 'x'), (2, '{BOB}', 'y')",
+        f"insert into {fence} default values",
+    )
+    assert [data["record"]["id"] for data in await changes(client, fence)] == [2]
+
+
+async def test_a_bad_refresh_closes_that_channel_only(client: RawClient) -> None:
+    """System error, then `phx_close` with the join's ref."""
+    await client.join("other", ref="1")
+    await client.join("bad", ref="2")
+    await client.send("realtime:bad", "access_token", {"access_token": "nonsense"}, ref="3")
+    assert await client.system() == {
+        "channel": "bad",
+        "extension": "system",
+        "status": "error",
+        "message": "The token provided is not a valid JWT",
+    }
+    closed = await client.frame()
+    assert (closed["topic"], closed["event"], closed["ref"]) == ("realtime:bad", "phx_close", "2")
+    await client.send("realtime:other", "broadcast", {})
+    await client.heartbeat()
+
+
+async def test_a_token_that_expires_closes_its_channel(
+    client: RawClient, realtime: RunningRealtime, fence: str
+) -> None:
+    """Within about a second; the socket stays."""
+    await client.subscribe("expire", binding(fence), token=realtime.token(expires_in=2))
+    system = await client.system()
+    assert system["message"].startswith("Token has expired ")
+    assert (system["extension"], system["status"]) == ("system", "error")
+    assert (await client.frame())["event"] == "phx_close"
+    await client.heartbeat()
+
+
+async def test_an_unknown_role_is_told(client: RawClient, realtime: RunningRealtime, fence: str) -> None:
+    """The subscription fails, not the server."""
+    await client.join("role", binding(fence), token=realtime.token(role="nobody_knows"))
+    assert 'role "nobody_knows" does not exist' in (await client.system())["message"]
+
+
+# --- faults ---------------------------------------------------------------------------------------------
+
+
+async def test_cut_and_restore(context: LocalContext) -> None:
+    """A cut breaks every socket and refuses new ones with 503; restore ends it."""
+    async with running_realtime(context) as realtime:
+        async with raw_client(realtime.url, context.anon_key) as client:
+            await client.join("cut")
+            assert await realtime.server.cut() == 1
+            async with asyncio.timeout(DEADLINE):
+                with pytest.raises(ConnectionClosed):
+                    await client.websocket.recv()
+            assert not realtime.server.is_ready
+            status, _ = await handshake(f"{realtime.url}/websocket?apikey={context.anon_key}")
+            assert status == 503
+            realtime.server.restore()
+        async with raw_client(realtime.url, context.anon_key) as client:
+            await client.heartbeat()
+
+
+async def test_the_slot_is_made_again(
+    client: RawClient, database: Database, realtime: RunningRealtime, fence: str
+) -> None:
+    """Whoever ends the stream's backend: it says `Subscribed` again, and then misses nothing."""
+    await client.subscribe("again", binding(fence))
+    await database.run("select pg_terminate_backend(active_pid) from pg_replication_slots")
+    assert (await client.system())["message"] == SUBSCRIBED
+    await database.run(f"insert into {fence} default values")
+    assert (await client.change())["type"] == "INSERT"
+    assert realtime.server.is_ready
+
+
+async def test_the_questions_connection_is_made_again(
+    client: RawClient, database: Database, fence: str
+) -> None:
+    """Ending all of the server's other backends is a gap at most, and told as one."""
+    await client.subscribe("questions", binding(fence))
+    await database.run(
+        "select pg_terminate_backend(pid) from pg_stat_activity "
+        "where application_name = 'realtime' and backend_type = 'client backend'"
+    )
+    await database.run(f"insert into {fence} default values")
+    async with asyncio.timeout(DEADLINE):
+        while (await client.frame())["event"] != "postgres_changes":
+            await database.run(f"insert into {fence} default values")
+
+
+async def test_postgres_restarts() -> None:
+    """Sockets stay open; the gap is told when the stream runs again."""
+    async with running_postgres() as postgres, running_realtime(postgres.context()) as realtime:
+        async with connected_database(postgres.context()) as database:
+            table = await database.table("id int primary key")
+        async with raw_client(realtime.url, realtime.context.anon_key) as client:
+            await client.subscribe("restart", binding(table))
+            await postgres.stop()
+            assert not realtime.server.is_ready
+            await postgres.start()
+            system = await client.system()
+            while system["status"] != "ok":
+                system = await client.system()
+            async with connected_database(postgres.context()) as database:
+                await database.run(f"insert into {table} values (1)")
+            assert (await client.change())["record"] == {"id": 1}
+
+
+async def test_a_slow_client_is_cut_off_and_holds_up_nobody(context: LocalContext) -> None:
+    """Its queue is bounded in bytes."""
+    options = RealtimeOptions(queue_limit=100_000)
+    async with (
+        running_realtime(context, options) as realtime,
+        raw_client(realtime.url, context.anon_key) as sender,
+        raw_client(realtime.url, context.anon_key) as reader,
+    ):
+        url = f"{realtime.url.replace('http', 'ws', 1)}/websocket?apikey={context.anon_key}"
+        async with connect(url, max_size=None, max_queue=1, ping_interval=None) as slow:
+            stuck = RawClient(slow)
+            await stuck.join("slow")
+            await reader.join("slow")
+            await sender.join("slow", broadcast={"ack": True})
+            slow.transport.pause_reading()
+            message = {"type": "broadcast", "event": "x", "payload": {"x": "x" * 50_000}}
+            async with asyncio.timeout(DEADLINE * 3):
+                while len(realtime.server.members("realtime:slow")) == 3:
+                    await sender.send("realtime:slow", "broadcast", message, ref="b")
+                    assert (await sender.frame())["event"] == "phx_reply"
+                    assert (await reader.frame())["event"] == "broadcast"
+            slow.transport.abort()
+
+
+# --- the stock client, speed, the database's side --------------------------------------------------------
+
+
+async def test_the_stock_python_client(realtime: RunningRealtime, database: Database) -> None:
+    """What users have installed works: subscribe, live, change, leave."""
+    table = await database.table("id int primary key, note text")
+    client = AsyncRealtimeClient(realtime.url, token=realtime.context.anon_key)
+    states: asyncio.Queue[RealtimeSubscribeStates] = asyncio.Queue()
+    systems: asyncio.Queue[Any] = asyncio.Queue()
+    got: asyncio.Queue[Any] = asyncio.Queue()
+    await client.connect()
+    try:
+        channel = client.channel("stock")
+        channel.on_postgres_changes("*", got.put_nowait, table=table, schema="public")
+        channel.on_system(systems.put_nowait)
+        await channel.subscribe(lambda state, _error: states.put_nowait(state))
+        async with asyncio.timeout(DEADLINE):
+            assert await states.get() == RealtimeSubscribeStates.SUBSCRIBED
+            await systems.get()
+            await database.run(f"insert into {table} values (1, 'x')")
+            payload = await got.get()
+        assert payload["data"]["record"] == {"id": 1, "note": "x"}
+        await channel.unsubscribe()
+    finally:
+        await client.close()
+
+
+async def test_latency(client: RawClient, realtime: RunningRealtime, database: Database) -> None:
+    """From the end of the commit's call to the frame: a push, not a poll."""
+    table = await database.table(OWNED, rls=True)
+    await database.run(OWN_ROWS.format(table))
+    await client.subscribe("speed", binding(table), token=realtime.token(sub=ALICE))
+    await database.run(f"insert into {table} values (1, '{ALICE}', '')")
+    await client.change()
+    times: list[float] = []
+    for at in range(50):
+        await database.run(f"update {table} set note = '{at}'")
+        start = time.perf_counter()
+        await client.change()
+        times.append(time.perf_counter() - start)
+    times.sort()
+    print(
+        f"commit to frame, with row level security: p50 {statistics.median(times) * 1000:.1f} ms, p95 {times[47] * 1000:.1f} ms"
+    )
+    assert statistics.median(times) < 0.5
+
+
+async def test_send_and_topic(database: Database) -> None:
+    """`realtime.send` stores; a payload that is no object is a warning, not a failure."""
+    await database.run("select realtime.send('{\"x\": 1}'::jsonb, 'moved', 'room:1', false)")
+    await database.run("select realtime.send('[1]'::jsonb, 'moved', 'room:1')")
+    rows = await database.run(
+        "select id::text, payload, event, topic, private, extension from realtime.messages where event = 'moved'"
+    )
+    assert rows == [(rows[0][0], {"x": 1, "id": rows[0][0]}, "moved", "room:1", False, "broadcast")]
+    assert await database.run("select realtime.topic()") == [(None,)]
+
+
+async def test_broadcast_changes(database: Database) -> None:
+    """Row triggers store what changed, for a private channel."""
+    table = await database.table("id int primary key, note text")
+    await database.run(
+        f"create function public.{table}_changed() returns trigger language plpgsql security definer "
+        "set search_path = '' as $$ begin perform realtime.broadcast_changes("
+        "'row:' || coalesce(new.id, old.id), tg_op, tg_op, tg_table_name, tg_table_schema, new, old); "
+        "return null; end $$"
+    )
+    await database.run(
+        f"create trigger changed after insert or update or delete on {table} "
+        f"for each row execute function public.{table}_changed()"
+    )
+    await database.run(f"insert into {table} values (1, 'a')")
+    await database.run(f"update {table} set note = 'b'")
+    await database.run(f"delete from {table}")
+    rows = await database.run(
+        "select event, private, payload - 'id' from realtime.messages where topic = 'row:1' order by inserted_at"
+    )
+    first, second = {"id": 1, "note": "a"}, {"id": 1, "note": "b"}
+    assert rows == [
+        (
+            event,
+            True,
+            {"schema": "public", "table": table, "operation": event, "record": new, "old_record": old},
+        )
+        for event, new, old in (("INSERT", first, None), ("UPDATE", second, first), ("DELETE", None, second))
+    ]
+    with pytest.raises(psycopg.errors.RaiseException):
+        await database.run("select realtime.broadcast_changes('t', 'e', 'TRUNCATE', 't', 's', null, null)")
