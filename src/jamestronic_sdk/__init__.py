@@ -34,7 +34,15 @@ from jamestronic_sdk.errors import (
     ToolMissingError,
     TransportError,
 )
-from jamestronic_sdk.models import NewTicket, Profile, Role, Ticket, TicketPriority, TicketStatus
+from jamestronic_sdk.models import (
+    NewTicket,
+    Profile,
+    Role,
+    Ticket,
+    TicketPatch,
+    TicketPriority,
+    TicketStatus,
+)
 from jamestronic_sdk.profiles import Profiles
 from jamestronic_sdk.retry import RetryPolicy
 from jamestronic_sdk.settings import Settings
@@ -56,7 +64,7 @@ from jamestronic_sdk.store.protocol import Freshness, FreshnessKind, StoreStatus
 from jamestronic_sdk.store.store import Subscription, TicketStore
 from jamestronic_sdk.store.streams import EventStream, Stream
 from jamestronic_sdk.store.views import View, ViewKind
-from jamestronic_sdk.tickets import Tickets
+from jamestronic_sdk.tickets import TicketFilters, TicketPages, TicketQuery, Tickets
 
 __all__ = [
     "AlreadyRunningError",
@@ -113,7 +121,11 @@ __all__ = [
     "TicketBoard",
     "TicketCreated",
     "TicketEvent",
+    "TicketFilters",
+    "TicketPages",
+    "TicketPatch",
     "TicketPriority",
+    "TicketQuery",
     "TicketRemoved",
     "TicketStatus",
     "TicketStore",

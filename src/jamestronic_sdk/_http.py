@@ -47,7 +47,7 @@ from jamestronic_sdk.retry import RetryBudget, RetryPolicy, retrying
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Coroutine
 
     from postgrest.base_request_builder import RequestConfig
 
@@ -127,6 +127,8 @@ class Core:
         self._state = _State.NEW
         self._http: httpx.AsyncClient | None = None
         self._raw: AsyncClient | None = None
+        self._tasks: asyncio.TaskGroup | None = None
+        self._watchdog: asyncio.Task[None] | None = None
 
     @property
     def is_open(self) -> bool:
@@ -149,8 +151,8 @@ class Core:
         if self._state is _State.CLOSED:
             raise ClientClosedError("The client was closed.", next_step="Make a new one.")
 
-    def open(self) -> None:
-        """Make the pool and the supabase client; no I/O."""
+    async def open(self, watchdog: Callable[[], Coroutine[object, object, None]]) -> None:
+        """Make the pool and the supabase client, and start the watchdog; no I/O."""
         if self._state is not _State.NEW:
             raise ClientClosedError(
                 "The client can be opened only once.", next_step="Make a new one for each `async with`."
@@ -174,17 +176,24 @@ class Core:
                 postgrest_client_retry=False,
             ),
         )
+        self._tasks = asyncio.TaskGroup()
+        await self._tasks.__aenter__()
+        self._watchdog = self._tasks.create_task(watchdog(), name="jamestronic-session")
         self._state = _State.OPEN
 
     async def aclose(self) -> None:
-        """Close sockets; idempotent."""
+        """End the watchdog and close the sockets, also when cancelled; idempotent."""
         if self._state is not _State.OPEN:
             self._state = _State.CLOSED
             return
         self._state = _State.CLOSED
         assert self._http is not None  # noqa: S101 - the state says so
         assert self._raw is not None  # noqa: S101 - the state says so
+        assert self._tasks is not None  # noqa: S101 - the state says so
+        assert self._watchdog is not None  # noqa: S101 - the state says so
+        self._watchdog.cancel()
         try:
+            await self._tasks.__aexit__(None, None, None)
             if self._raw.realtime.is_connected:
                 await self._raw.realtime.close()
         finally:

@@ -36,7 +36,7 @@ from jamestronic_sdk.errors import (
     Retry,
     SessionExpiredError,
 )
-from jamestronic_sdk.models import Profile, Role
+from jamestronic_sdk.models import LAZY, Profile, Role
 
 if TYPE_CHECKING:
     from supabase_auth import AsyncGoTrueClient
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
     from jamestronic_sdk._clock import Clock
     from jamestronic_sdk._http import Core, Wire
+    from jamestronic_sdk.retry import RetryPolicy
 
 __all__ = ["Auth", "Me", "SignOutScope", "TokenCallback"]
 
@@ -64,7 +65,7 @@ _UNDO_TIMEOUT: Final = 5.0
 # After suspend a timer of the loop is late by the time that was slept: look at the clock this often.
 _LOOK_AGAIN: Final = 30.0
 
-_PROFILES: Final[TypeAdapter[list[Profile]]] = TypeAdapter(list[Profile])
+_PROFILES: Final[TypeAdapter[list[Profile]]] = TypeAdapter(list[Profile], config=LAZY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,9 +129,11 @@ class _Session:
 class Auth:
     """Who is signed in; reach it as ``jt.auth``."""
 
-    def __init__(self, core: Core, wire: Callable[[], Wire]) -> None:
+    def __init__(self, core: Core, timeout: float | None, policy: RetryPolicy) -> None:
+        from jamestronic_sdk._http import Wire  # noqa: PLC0415 - imports httpx
+
         self._core: Final = core
-        self._wire: Final = wire
+        self._wire: Final = Wire(core=core, tokens=self, timeout=timeout, policy=policy)
         self._lock: Final = asyncio.Lock()
         self._changed: Final = asyncio.Event()
         self._session: _Session | None = None
@@ -173,7 +176,7 @@ class Auth:
             JamesTronicError: The profile could not be loaded.
         """
         session = self._require_session("auth.reload_me")
-        me = await self._load_me(self._wire(), session.user_id, "auth.reload_me")
+        me = await self._load_me(self._wire, session.user_id, "auth.reload_me")
         if self._session is not None and self._session.user_id == session.user_id:
             self._me = me
         return me
@@ -207,7 +210,7 @@ class Auth:
         secret = checked_text(password, "password", limit=1000)
         async with self._lock:
             door = self._core.door()
-            answer = await self._wire().ask_auth(
+            answer = await self._wire.ask_auth(
                 lambda: door.sign_in_with_password({"email": address, "password": secret}),
                 operation=operation,
             )
@@ -333,7 +336,7 @@ class Auth:
         from jamestronic_sdk._http import FixedToken  # noqa: PLC0415 - imports httpx
 
         session = _Session.of(answer, door, self._core.clock)
-        wire = self._wire().with_tokens(FixedToken(session.access_token))
+        wire = self._wire.with_tokens(FixedToken(session.access_token))
         try:
             me = await self._load_me(wire, session.user_id, operation)
         except JamesTronicError:
@@ -376,7 +379,7 @@ class Auth:
 
     async def _revoke(self, session: _Session, scope: SignOutScope) -> None:
         try:
-            await self._wire().ask_auth(
+            await self._wire.ask_auth(
                 lambda: session.door.admin.sign_out(session.access_token, scope),
                 operation="auth.sign_out",
                 replayable=True,
@@ -448,7 +451,7 @@ class Auth:
     async def _refresh_while_locked(self, session: _Session, operation: str) -> None:
         door = session.door
         try:
-            answer = await self._wire().ask_auth(
+            answer = await self._wire.ask_auth(
                 lambda: door.refresh_session(session.refresh_token), operation=operation, replayable=True
             )
         except (AuthenticationError, ApiError) as error:

@@ -13,11 +13,11 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 from uuid import UUID
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, field_validator
-from typing_extensions import override
+from typing_extensions import TypeVar, override
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -27,6 +27,7 @@ __all__ = [
     "Profile",
     "Role",
     "Ticket",
+    "TicketPatch",
     "TicketPriority",
     "TicketStatus",
 ]
@@ -83,6 +84,10 @@ Moment = Annotated[AwareDatetime, AfterValidator(_to_utc)]
 """An aware ``datetime``, converted to UTC."""
 
 
+LAZY: Final = ConfigDict(defer_build=True)
+"""For ``TypeAdapter``: build the validator at first use."""
+
+
 class _Discreet(BaseModel):
     """A model whose printed forms (``repr``, ``str``, rich, devtools) show only what ``_shown`` names."""
 
@@ -101,7 +106,10 @@ class _Discreet(BaseModel):
 class Row(_Discreet):
     """What all rows share: frozen, and open to columns of a newer database."""
 
-    model_config = ConfigDict(frozen=True, extra="allow", populate_by_name=True, hide_input_in_errors=True)
+    # Built at first use: building is a third of what importing this package costs.
+    model_config = ConfigDict(
+        frozen=True, extra="allow", populate_by_name=True, hide_input_in_errors=True, defer_build=True
+    )
 
 
 class Profile(Row):
@@ -190,7 +198,11 @@ class _Input(_Discreet):
     """What all inputs share: frozen, strict about names, checked before anything goes over the network."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", str_strip_whitespace=True, hide_input_in_errors=True
+        frozen=True,
+        extra="forbid",
+        str_strip_whitespace=True,
+        hide_input_in_errors=True,
+        defer_build=True,
     )
 
     @field_validator("*", mode="before")
@@ -201,6 +213,10 @@ class _Input(_Discreet):
     def to_row(self) -> dict[str, Any]:
         """The columns to write, JSON-ready; what was not given is left out."""
         return self.model_dump(mode="json", exclude_unset=True)
+
+
+TicketT = TypeVar("TicketT", bound=Ticket, default=Ticket)
+"""``Ticket``, or a program's subclass of it with columns of its own."""
 
 
 class NewTicket(_Input):
@@ -222,3 +238,26 @@ class NewTicket(_Input):
     @override
     def _shown(self) -> tuple[str, ...]:
         return ("priority",)
+
+
+class TicketPatch(_Input):
+    """Changes of plain columns; what is not given stays, None clears.
+
+    Status, technician and transporter are not here: they have commands, which check and lock.
+    """
+
+    title: str = Field(default="", min_length=1, max_length=200)
+    description: str = Field(default="", max_length=10_000)
+    priority: TicketPriority = TicketPriority.NORMAL
+    customer_id: UUID | None = None
+    appliance_type: str | None = Field(default=None, max_length=100)
+    appliance_brand: str | None = Field(default=None, max_length=100)
+    appliance_model: str | None = Field(default=None, max_length=100)
+    appliance_serial: str | None = Field(default=None, max_length=100)
+    pickup_address: str | None = Field(default=None, max_length=500)
+    delivery_address: str | None = Field(default=None, max_length=500)
+    scheduled_at: Moment | None = None
+
+    @override
+    def _shown(self) -> tuple[str, ...]:
+        return ()

@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from pydantic import TypeAdapter
 
 from jamestronic_sdk._inputs import checked_bool, checked_int, checked_text, profile_id
+from jamestronic_sdk._ticket_reads import MAX_PAGE
 from jamestronic_sdk.errors import NotFoundError
-from jamestronic_sdk.models import Profile, Role
-from jamestronic_sdk.tickets import MAX_PAGE, ProfileRef
+from jamestronic_sdk.models import LAZY, Profile, Role
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from postgrest import AsyncSelectRequestBuilder
 
+    from jamestronic_sdk._filters import ProfileRef
     from jamestronic_sdk._http import Wire
     from jamestronic_sdk.auth import Auth
 
@@ -28,7 +29,7 @@ __all__ = ["Profiles"]
 # A name of its own because `list` is a method below.
 ProfileRows: TypeAlias = list[Profile]
 
-_ROWS: Final[TypeAdapter[list[Profile]]] = TypeAdapter(list[Profile])
+_ROWS: Final[TypeAdapter[list[Profile]]] = TypeAdapter(list[Profile], config=LAZY)
 
 
 class Profiles:

@@ -2,9 +2,9 @@
 
 Promises:
     Reads answer validated rows or raise. A whole read (``fetch_all``) is all or nothing.
-    A command is one atomic function of the database. It carries an idempotency key of its own, so the
-    repeat after a lost answer does not act twice; with ``expected_version`` it fails instead of
-    overwriting what somebody else has done.
+    A command is one atomic function of the database. It carries an idempotency key, so the repeat after a
+    lost answer does not act twice; with ``expected_version`` it fails instead of overwriting what
+    somebody else has done.
 
 Never:
     Nothing malformed goes over the network.
@@ -12,29 +12,44 @@ Never:
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterable
+import builtins
 from functools import partial
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, Generic, TypeAlias, Unpack
 from uuid import UUID, uuid4
 
-from pydantic import TypeAdapter
-
+from jamestronic_sdk._filters import (
+    LONGEST_WORD,
+    Filters,
+    Order,
+    PriorityFilter,
+    ProfileRef,
+    StatusFilter,
+    TicketFilters,
+    TicketOrder,
+)
 from jamestronic_sdk._inputs import (
-    checked_bool,
     checked_instance,
     checked_int,
     checked_model,
     checked_moment,
     checked_text,
-    checked_words,
+    checked_uuid,
     profile_id,
     ticket_id,
 )
-from jamestronic_sdk.errors import ConflictError, DataError, InvalidInputError, NotFoundError
-from jamestronic_sdk.models import NewTicket, Profile, Ticket, TicketPriority, TicketStatus
+from jamestronic_sdk._paging import TicketPages, TicketQuery
+from jamestronic_sdk._ticket_reads import MAX_PAGE, ListSource, TicketReads
+from jamestronic_sdk.errors import (
+    ConflictError,
+    DataError,
+    InvalidInputError,
+    NotFoundError,
+    PermissionDeniedError,
+)
+from jamestronic_sdk.models import NewTicket, Ticket, TicketPatch, TicketStatus, TicketT
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from datetime import datetime
 
     from postgrest import AsyncSelectRequestBuilder
@@ -42,235 +57,93 @@ if TYPE_CHECKING:
 
     from jamestronic_sdk._http import Wire
 
-    _Narrow: TypeAlias = Callable[[AsyncSelectRequestBuilder], AsyncSelectRequestBuilder]
-
-__all__ = ["ProfileRef", "StatusFilter", "TicketRef", "Tickets"]
-
-_log: Final = logging.getLogger("jamestronic_sdk.tickets")
+__all__ = [
+    "PriorityFilter",
+    "ProfileRef",
+    "StatusFilter",
+    "TicketFilters",
+    "TicketOrder",
+    "TicketPages",
+    "TicketQuery",
+    "TicketRef",
+    "Tickets",
+]
 
 TicketRef: TypeAlias = Ticket | UUID | str
 """A ticket, its id, or the id's text."""
 
-ProfileRef: TypeAlias = Profile | UUID | str
-"""A profile, its id, or the id's text."""
-
-StatusFilter: TypeAlias = TicketStatus | str | Iterable[TicketStatus | str]
-"""One status, or any of several."""
-
-PriorityFilter: TypeAlias = TicketPriority | str | Iterable[TicketPriority | str]
-"""One priority, or any of several."""
-
-# db-max-rows of hosted projects: PostgREST cuts longer pages silently.
-MAX_PAGE: Final = 1000
-
 # 37 characters an id: the URL stays under 4 kB, half of what the strictest proxies take.
 _IDS_PER_REQUEST: Final = 100
 
-_LONGEST_WORD: Final = 200
-"""Characters in a status or priority, also a future one."""
 
-# A name of its own because `list` is a method below.
-TicketRows: TypeAlias = list[Ticket]
-
-_ROWS: Final[TypeAdapter[list[Ticket]]] = TypeAdapter(list[Ticket])
-_ROW: Final[TypeAdapter[Ticket]] = TypeAdapter(Ticket)
-
-
-class _Filters:
-    """The checked filters of one read."""
-
-    __slots__ = ("_equal", "_one_of", "_or_unassigned", "_unassigned")
-
-    def __init__(
-        self,
-        *,
-        status: StatusFilter | None,
-        priority: PriorityFilter | None,
-        technician: ProfileRef | None,
-        unassigned: bool | None,
-        customer: ProfileRef | None,
-        transporter: ProfileRef | None,
-        or_unassigned: bool = False,
-    ) -> None:
-        if technician is not None and unassigned:
-            raise InvalidInputError("technician and unassigned=True exclude each other.")
-        if or_unassigned and technician is None:
-            raise InvalidInputError("or_unassigned widens a technician's tickets; give technician, too.")
-        people = {
-            "assigned_technician_id": (technician, "technician"),
-            "customer_id": (customer, "customer"),
-            "assigned_transporter_id": (transporter, "transporter"),
-        }
-        self._or_unassigned: Final = or_unassigned
-        self._equal: Final = {
-            column: str(profile_id(person, name))
-            for column, (person, name) in people.items()
-            if person is not None
-        }
-        self._one_of: Final = {
-            column: words
-            for column, words in (
-                ("status", checked_words(status, "status", limit=_LONGEST_WORD)),
-                ("priority", checked_words(priority, "priority", limit=_LONGEST_WORD)),
-            )
-            if words is not None
-        }
-        self._unassigned: Final = checked_bool(unassigned, "unassigned")
-
-    @property
-    def is_empty_set(self) -> bool:
-        """Whether no row can match: "any of" nothing."""
-        return any(not words for words in self._one_of.values())
-
-    def apply(self, query: AsyncSelectRequestBuilder) -> AsyncSelectRequestBuilder:
-        for column, value in self._equal.items():
-            if self._or_unassigned and column == "assigned_technician_id":
-                # One query: a ticket that moves between the pool and the technician is in one of them.
-                query = query.or_(f"{column}.eq.{value},{column}.is.null")
-            else:
-                query = query.eq(column, value)
-        for column, words in self._one_of.items():
-            query = query.eq(column, words[0]) if len(words) == 1 else query.in_(column, words)
-        if self._unassigned is True:
-            query = query.is_("assigned_technician_id", "null")
-        elif self._unassigned is False:
-            query = query.not_.is_("assigned_technician_id", "null")
-        return query
-
-
-def _with_ids(ids: list[str], query: AsyncSelectRequestBuilder) -> AsyncSelectRequestBuilder:
+def _with_ids(ids: builtins.list[str], query: AsyncSelectRequestBuilder) -> AsyncSelectRequestBuilder:
     return query.in_("id", ids)
 
 
-class Tickets:
+class Tickets(Generic[TicketT]):
     """Reads and commands of tickets, on behalf of who is signed in; RLS decides what is seen."""
 
-    __slots__ = ("_wire",)
+    __slots__ = ("_reads",)
 
-    def __init__(self, wire: Wire) -> None:
-        self._wire: Final = wire
+    def __init__(self, wire: Wire, model: type[TicketT]) -> None:
+        self._reads: Final = TicketReads(wire, model)
 
     # -- reads -------------------------------------------------------------------------------------
 
     async def list(
-        self,
-        *,
-        status: StatusFilter | None = None,
-        priority: PriorityFilter | None = None,
-        technician: ProfileRef | None = None,
-        unassigned: bool | None = None,
-        customer: ProfileRef | None = None,
-        transporter: ProfileRef | None = None,
-        limit: int = 100,
-    ) -> TicketRows:
-        """The newest tickets that you may see and that match all filters; the newest first.
+        self, *, order: TicketOrder = "newest", limit: int = 100, **filters: Unpack[TicketFilters]
+    ) -> builtins.list[TicketT]:
+        """The first tickets that you may see and that match all filters, in one request.
 
         Args:
-            status: One status or several.
-            priority: One priority or several.
-            technician: Whose tickets; excludes ``unassigned=True``.
-            unassigned: True: only those without a technician; False: only those with one.
-            customer: Whose device it is.
-            transporter: Who moves the device.
+            order: ``newest`` or ``oldest`` first, by number; ``recently_updated`` or
+                ``least_recently_updated`` first.
             limit: At most so many, 1 to 1000.
+            **filters: See ``TicketFilters``.
 
         Raises:
             InvalidInputError: An argument is malformed; nothing was sent.
             JamesTronicError: See ``errors.py``.
         """
-        filters = _Filters(
-            status=status,
-            priority=priority,
-            technician=technician,
-            unassigned=unassigned,
-            customer=customer,
-            transporter=transporter,
-        )
         count = checked_int(limit, "limit", low=1, high=MAX_PAGE)
-        if filters.is_empty_set:
-            return []
-        return await self._read(
-            lambda query: filters.apply(query).order("number", desc=True).limit(count),
-            "tickets.list",
-        )
+        return await ListSource(self._reads, Filters(filters), Order(order)).page(None, count)
 
-    async def fetch_all(
-        self,
-        *,
-        status: StatusFilter | None = None,
-        priority: PriorityFilter | None = None,
-        technician: ProfileRef | None = None,
-        unassigned: bool | None = None,
-        customer: ProfileRef | None = None,
-        transporter: ProfileRef | None = None,
-        or_unassigned: bool = False,
-    ) -> TicketRows:
-        """All tickets that you may see and that match all filters, by number; all or nothing.
-
-        Read page by page after the last number seen, so rows that come or go meanwhile move no page. It is
-        not one moment's snapshot: each row is as it was when its page was read.
+    def query(
+        self, *, order: TicketOrder = "newest", limit: int | None = None, **filters: Unpack[TicketFilters]
+    ) -> TicketQuery[TicketT]:
+        """The tickets that you may see and that match all filters, to be walked: see ``TicketQuery``.
 
         Args:
-            status: As in ``list``.
-            priority: As in ``list``.
-            technician: As in ``list``.
-            unassigned: As in ``list``.
-            customer: As in ``list``.
-            transporter: As in ``list``.
-            or_unassigned: With ``technician``: the unassigned tickets, too.
+            order: As in ``list``. While it is walked by time of update, a row that is updated meanwhile
+                may come twice or not at all.
+            limit: At most so many; None: all.
+            **filters: See ``TicketFilters``.
+
+        Raises:
+            InvalidInputError: An argument is malformed; nothing is sent.
+        """
+        source = ListSource(self._reads, Filters(filters), Order(order))
+        most = None if limit is None else checked_int(limit, "limit", low=1, high=2**63 - 1)
+        return TicketQuery(source, limit=most, max_page=MAX_PAGE)
+
+    async def fetch_all(self, **filters: Unpack[TicketFilters]) -> builtins.list[TicketT]:
+        """All tickets that you may see and that match all filters, by number; all or nothing.
+
+        Read page by page after the last number seen, so rows that come or go meanwhile move no page; a
+        large table is read in several parts at once. It is not one moment's snapshot: each row is as it
+        was when its page was read.
+
+        Args:
+            **filters: See ``TicketFilters``.
 
         Raises:
             InvalidInputError: An argument is malformed; nothing was sent.
             JamesTronicError: One page failed; what was read is dropped.
         """
-        operation = "tickets.fetch_all"
-        filters = _Filters(
-            status=status,
-            priority=priority,
-            technician=technician,
-            unassigned=unassigned,
-            customer=customer,
-            transporter=transporter,
-            or_unassigned=or_unassigned,
-        )
-        if filters.is_empty_set:
-            return []
-        rows: TicketRows = []
-        size = MAX_PAGE
-        while True:
-            page, total = await self._page(filters, rows[-1].number if rows else None, size, operation)
-            rows += page
-            if len(page) == size:
-                continue
-            if total is not None and page and total > len(page):
-                # The server's db-max-rows is lower than Supabase's default. Taking its cut for the end
-                # of the table would lose tickets silently.
-                _log.warning("the data API cuts pages at %d rows", len(page), extra={"rows": len(page)})
-                size = len(page)
-                continue
-            return rows
+        checked = Filters(filters)
+        return [] if checked.is_empty_set else await self._reads.all(checked)
 
-    async def _page(
-        self, filters: _Filters, after: int | None, size: int, operation: str
-    ) -> tuple[TicketRows, int | None]:
-        """One page by number; with the first, the server's idea of how many there are."""
-        from postgrest import CountMethod  # noqa: PLC0415 - imports httpx
-
-        from jamestronic_sdk._http import parse, total_of  # noqa: PLC0415
-
-        def build(raw: AsyncClient) -> AsyncSelectRequestBuilder:
-            # "estimated" counts exactly up to db-max-rows and asks the planner beyond: cheap, and exact
-            # just where a cut page has to be told from a short one.
-            count = CountMethod.estimated if after is None else None
-            query = filters.apply(raw.table("tickets").select("*", count=count))
-            if after is not None:
-                query = query.gt("number", after)
-            return query.order("number").limit(size)
-
-        response = await self._wire.send(build, operation=operation, target="tickets", replayable=True)
-        return parse(_ROWS, response, operation), total_of(response)
-
-    async def get(self, ticket: TicketRef) -> Ticket:
+    async def get(self, ticket: TicketRef) -> TicketT:
         """One ticket as it is now.
 
         Args:
@@ -282,7 +155,7 @@ class Tickets:
             JamesTronicError: See ``errors.py``.
         """
         wanted = str(ticket_id(ticket))
-        rows = await self._read(lambda query: query.eq("id", wanted).limit(1), "tickets.get")
+        rows = await self._reads.rows(lambda query: query.eq("id", wanted).limit(1), "tickets.get")
         if not rows:
             raise NotFoundError(
                 f"tickets.get: no ticket {wanted}.",
@@ -291,7 +164,7 @@ class Tickets:
             )
         return rows[0]
 
-    async def get_many(self, tickets: Iterable[TicketRef]) -> TicketRows:
+    async def get_many(self, tickets: Iterable[TicketRef]) -> builtins.list[TicketT]:
         """Several tickets as they are now, in the order asked for; those that you may not see are left out.
 
         Args:
@@ -303,17 +176,17 @@ class Tickets:
         """
         if isinstance(tickets, str | Ticket | UUID):
             raise InvalidInputError("get_many takes several tickets; use get for one.")
-        wanted = list(dict.fromkeys(ticket_id(ticket) for ticket in tickets))
-        found: dict[UUID, Ticket] = {}
+        wanted = builtins.list(dict.fromkeys(ticket_id(ticket) for ticket in tickets))
+        found: dict[UUID, TicketT] = {}
         for start in range(0, len(wanted), _IDS_PER_REQUEST):
             chunk = [str(one) for one in wanted[start : start + _IDS_PER_REQUEST]]
-            rows = await self._read(partial(_with_ids, chunk), "tickets.get_many")
+            rows = await self._reads.rows(partial(_with_ids, chunk), "tickets.get_many")
             found.update((row.id, row) for row in rows)
         return [found[one] for one in wanted if one in found]
 
     # -- writes ------------------------------------------------------------------------------------
 
-    async def create(self, ticket: NewTicket | None = None, /, **fields: object) -> Ticket:
+    async def create(self, ticket: NewTicket | None = None, /, **fields: object) -> TicketT:
         """Open a ticket.
 
         Args:
@@ -340,10 +213,8 @@ class Tickets:
             "id": str(made),
             **checked_instance(new, NewTicket, "ticket").to_row(),
         }
-        from jamestronic_sdk._http import parse  # noqa: PLC0415 - imports httpx
-
         try:
-            response = await self._wire.send(
+            response = await self._reads.wire.send(
                 lambda raw: raw.table("tickets").insert(row),  # pyright: ignore[reportUnknownMemberType] - its JSON alias is recursive
                 operation=operation,
                 target="tickets",
@@ -353,20 +224,88 @@ class Tickets:
             if error.code == "23505" and "tickets_pkey" in error.message:
                 return await self.get(made)  # the answer of an earlier try was lost
             raise
-        rows = parse(_ROWS, response, operation)
+        rows = self._reads.parse_rows(response, operation)
         if len(rows) != 1:
             raise DataError(f"{operation}: expected one row, got {len(rows)}.")
         return rows[0]
 
+    async def update(
+        self,
+        ticket: TicketRef,
+        patch: TicketPatch | None = None,
+        /,
+        *,
+        expected_version: int | None = None,
+        **fields: object,
+    ) -> TicketT:
+        """Change plain columns of a ticket; status and people have commands of their own.
+
+        Args:
+            ticket: The ticket, its id, or the id's text.
+            patch: What to change; or give it as keywords: ``update(ticket, title="...")``.
+            expected_version: Fail if the ticket has another version by now; None: do it anyway.
+            **fields: The fields of ``TicketPatch``.
+
+        Returns:
+            The row after the change.
+
+        Raises:
+            ConflictError: The version is another; ``current_version`` says which.
+            NotFoundError: There is no such ticket, or you may not see it.
+            PermissionDeniedError: Your role may not change it, or not these columns.
+            InvalidInputError: A field is malformed or unknown, or none was given; nothing was sent.
+            TransportError: No answer came; it is tried again only if nothing was sent.
+            JamesTronicError: See ``errors.py``.
+        """
+        operation = "tickets.update"
+        if patch is not None and fields:
+            raise InvalidInputError("update takes a TicketPatch or fields, not both.")
+        new = checked_model(TicketPatch, fields) if patch is None else patch
+        changes: dict[str, object] = checked_instance(new, TicketPatch, "patch").to_row()
+        if not changes:
+            raise InvalidInputError("update needs at least one field.")
+        wanted = str(ticket_id(ticket))
+        version = None if expected_version is None else _version(expected_version)
+
+        def build(raw: AsyncClient) -> AsyncSelectRequestBuilder:
+            query = raw.table("tickets").update(changes).eq("id", wanted)  # pyright: ignore[reportUnknownMemberType] - its JSON alias is recursive
+            return query if version is None else query.eq("version", version)
+
+        response = await self._reads.wire.send(build, operation=operation, target="tickets", replayable=False)
+        rows = self._reads.parse_rows(response, operation)
+        if rows:
+            return rows[0]
+        # RLS answers "not there", "not visible", "not yours" and "another version" all the same way.
+        now = await self.get(wanted)
+        if version is not None and now.version != version:
+            raise ConflictError(
+                f"{operation}: the ticket was changed in the meantime [version {now.version}].",
+                next_step="Reload the ticket and decide again.",
+                status=409,
+                details=f'{{"reason": "version_conflict", "current_version": {now.version}}}',
+                operation=operation,
+            )
+        raise PermissionDeniedError(
+            f"{operation}: your role may not change this ticket.", status=403, operation=operation
+        )
+
     async def assign(
-        self, ticket: TicketRef, technician: ProfileRef, *, expected_version: int | None = None
-    ) -> Ticket:
+        self,
+        ticket: TicketRef,
+        technician: ProfileRef,
+        *,
+        expected_version: int | None = None,
+        idempotency_key: UUID | str | None = None,
+    ) -> TicketT:
         """Give a ticket to a technician; an ``open`` one becomes ``assigned``.
 
         Args:
             ticket: The ticket, its id, or the id's text.
             technician: The technician's profile, its id, or the id's text.
             expected_version: Fail if the ticket has another version by now; None: do it anyway.
+            idempotency_key: A UUID that is the same when a program repeats the same wish, for example
+                after a restart: the first answer comes again, nothing is done twice (for a day). None
+                makes one for this call and its retries.
 
         Returns:
             The row after the change.
@@ -381,18 +320,26 @@ class Tickets:
         """
         return await self._command(
             "assign",
-            "assign_ticket",
             ticket,
             expected_version,
+            idempotency_key,
+            function="assign_ticket",
             technician_id=str(profile_id(technician, "technician")),
         )
 
-    async def unassign(self, ticket: TicketRef, *, expected_version: int | None = None) -> Ticket:
+    async def unassign(
+        self,
+        ticket: TicketRef,
+        *,
+        expected_version: int | None = None,
+        idempotency_key: UUID | str | None = None,
+    ) -> TicketT:
         """Take a ticket away from its technician; unless it is finished it becomes ``open``.
 
         Args:
             ticket: The ticket, its id, or the id's text.
             expected_version: As in ``assign``.
+            idempotency_key: As in ``assign``.
 
         Returns:
             The row after the change.
@@ -400,14 +347,23 @@ class Tickets:
         Raises:
             JamesTronicError: As in ``assign``.
         """
-        return await self._command("unassign", "unassign_ticket", ticket, expected_version)
+        return await self._command(
+            "unassign", ticket, expected_version, idempotency_key, function="unassign_ticket"
+        )
 
-    async def claim(self, ticket: TicketRef, *, expected_version: int | None = None) -> Ticket:
+    async def claim(
+        self,
+        ticket: TicketRef,
+        *,
+        expected_version: int | None = None,
+        idempotency_key: UUID | str | None = None,
+    ) -> TicketT:
         """Take an unassigned ticket for yourself, as a technician.
 
         Args:
             ticket: The ticket, its id, or the id's text.
             expected_version: As in ``assign``.
+            idempotency_key: As in ``assign``.
 
         Returns:
             The row after the change.
@@ -416,14 +372,23 @@ class Tickets:
             ConflictError: Somebody else was faster; ``reason`` says so.
             JamesTronicError: As in ``assign``.
         """
-        return await self._command("claim", "claim_ticket", ticket, expected_version)
+        return await self._command(
+            "claim", ticket, expected_version, idempotency_key, function="claim_ticket"
+        )
 
-    async def release(self, ticket: TicketRef, *, expected_version: int | None = None) -> Ticket:
+    async def release(
+        self,
+        ticket: TicketRef,
+        *,
+        expected_version: int | None = None,
+        idempotency_key: UUID | str | None = None,
+    ) -> TicketT:
         """Put your ticket back into the pool, as its technician.
 
         Args:
             ticket: The ticket, its id, or the id's text.
             expected_version: As in ``assign``.
+            idempotency_key: As in ``assign``.
 
         Returns:
             The row after the change.
@@ -431,17 +396,25 @@ class Tickets:
         Raises:
             JamesTronicError: As in ``assign``.
         """
-        return await self._command("release", "release_ticket", ticket, expected_version)
+        return await self._command(
+            "release", ticket, expected_version, idempotency_key, function="release_ticket"
+        )
 
     async def set_status(
-        self, ticket: TicketRef, status: TicketStatus | str, *, expected_version: int | None = None
-    ) -> Ticket:
+        self,
+        ticket: TicketRef,
+        status: TicketStatus | str,
+        *,
+        expected_version: int | None = None,
+        idempotency_key: UUID | str | None = None,
+    ) -> TicketT:
         """Move a ticket to another status.
 
         Args:
             ticket: The ticket, its id, or the id's text.
             status: The status after the change.
             expected_version: As in ``assign``.
+            idempotency_key: As in ``assign``.
 
         Returns:
             The row after the change.
@@ -452,10 +425,11 @@ class Tickets:
         """
         return await self._command(
             "set_status",
-            "set_ticket_status",
             ticket,
             expected_version,
-            status=str(checked_text(status, "status", limit=_LONGEST_WORD)),
+            idempotency_key,
+            function="set_ticket_status",
+            status=str(checked_text(status, "status", limit=LONGEST_WORD)),
         )
 
     async def schedule_transport(
@@ -465,7 +439,8 @@ class Tickets:
         scheduled_at: datetime,
         *,
         expected_version: int | None = None,
-    ) -> Ticket:
+        idempotency_key: UUID | str | None = None,
+    ) -> TicketT:
         """Have the device of a ticket moved.
 
         Args:
@@ -473,6 +448,7 @@ class Tickets:
             transporter: The transporter's profile, its id, or the id's text.
             scheduled_at: When; an aware ``datetime``.
             expected_version: As in ``assign``.
+            idempotency_key: As in ``assign``.
 
         Returns:
             The row after the change.
@@ -482,9 +458,10 @@ class Tickets:
         """
         return await self._command(
             "schedule_transport",
-            "schedule_transport",
             ticket,
             expected_version,
+            idempotency_key,
+            function="schedule_transport",
             transporter_id=str(profile_id(transporter, "transporter")),
             scheduled_at=checked_moment(scheduled_at, "scheduled_at").isoformat(),
         )
@@ -492,32 +469,32 @@ class Tickets:
     # -- inside ------------------------------------------------------------------------------------
 
     async def _command(
-        self, verb: str, function: str, ticket: TicketRef, expected_version: int | None, **values: str
-    ) -> Ticket:
-        from jamestronic_sdk._http import parse  # noqa: PLC0415 - imports httpx
-
+        self,
+        verb: str,
+        ticket: TicketRef,
+        expected_version: int | None,
+        idempotency_key: UUID | str | None,
+        *,
+        function: str,
+        **values: str,
+    ) -> TicketT:
         operation = f"tickets.{verb}"
         arguments: dict[str, object] = {
             "ticket_id": str(ticket_id(ticket)),
             **values,
-            "idempotency_key": str(uuid4()),
+            "idempotency_key": str(_key(idempotency_key)),
         }
         if expected_version is not None:
-            arguments["expected_version"] = checked_int(
-                expected_version, "expected_version", low=0, high=2**63 - 1
-            )
-        response = await self._wire.send(
+            arguments["expected_version"] = _version(expected_version)
+        response = await self._reads.wire.send(
             lambda raw: raw.rpc(function, arguments), operation=operation, target=function, replayable=True
         )
-        return parse(_ROW, response, operation)
+        return self._reads.parse_row(response, operation)
 
-    async def _read(self, narrow: _Narrow, operation: str) -> TicketRows:
-        from jamestronic_sdk._http import parse  # noqa: PLC0415 - imports httpx
 
-        response = await self._wire.send(
-            lambda raw: narrow(raw.table("tickets").select("*")),
-            operation=operation,
-            target="tickets",
-            replayable=True,
-        )
-        return parse(_ROWS, response, operation)
+def _version(value: object) -> int:
+    return checked_int(value, "expected_version", low=0, high=2**63 - 1)
+
+
+def _key(value: object) -> UUID:
+    return uuid4() if value is None else checked_uuid(value, "idempotency_key")

@@ -20,6 +20,7 @@ from jamestronic_sdk import (
     NotFoundError,
     PermissionDeniedError,
     Role,
+    SchemaMissingError,
     Ticket,
     TicketPriority,
     TicketStatus,
@@ -242,3 +243,99 @@ async def test_a_service_key_commands_without_a_profile(shop: Shop, crew: Crew) 
     ticket = await shop.service.tickets.create(title="from a cron job")
     assigned = await shop.service.tickets.assign(ticket, me(crew.technician))
     assert assigned.is_assigned
+
+
+async def test_searching_text(crew: Crew) -> None:
+    """Each sign is taken literally, in any case, in title, description and appliance, and by number."""
+    mark = uuid4().hex
+    texts = [
+        f"{mark} leaks a*b",
+        f'{mark} 100% (new), "x"',
+        f"{mark} c:\\temp ^$.|?+[]{{}}",
+        f"{mark} Tür 'klemmt'; --",
+    ]
+    made = [await crew.admin.tickets.create(title=text) for text in texts]
+    boiler = await crew.admin.tickets.create(title="x", appliance_brand=f"{mark} Böiler", description="y")
+
+    async def found(text: str) -> set[UUID]:
+        return {row.id for row in await crew.admin.tickets.list(text=text, limit=1000)}
+
+    assert await found(mark) == {*(row.id for row in made), boiler.id}
+    assert await found(mark.upper()) == await found(mark)
+    for text, row in zip(texts, made, strict=True):
+        assert await found(text) == {row.id}
+    assert await found(f"{mark} leaks a.b") == set()
+    assert await found(f"{mark}%") == set()
+    assert await found(f"{mark}*") == set()
+    assert boiler.id in await found("böiler")
+    assert boiler.id in await found(boiler.label.lower())
+
+
+async def test_walking_and_counting(shop: Shop, crew: Crew) -> None:
+    customer = me(crew.customer)
+    rows = [{"title": f"n {n}", "customer_id": str(customer)} for n in range(250)]
+    await shop.service._raw.table("tickets").insert(rows).execute()
+    tickets = crew.admin.tickets
+    assert await tickets.query(customer=customer).count() == 250
+    for order in ("newest", "oldest", "recently_updated", "least_recently_updated"):
+        seen = [row async for row in tickets.query(customer=customer, order=order)]
+        assert len({row.id for row in seen}) == 250
+        in_pages = [
+            row async for page in tickets.query(customer=customer, order=order).pages(60) for row in page
+        ]
+        assert in_pages == seen
+        key = [(row.updated_at if "updated" in order else 0, row.number) for row in seen]
+        assert key == sorted(key, reverse=order in {"newest", "recently_updated"})
+
+
+async def test_date_ranges(crew: Crew) -> None:
+    customer = me(crew.customer)
+    noon = datetime(2027, 3, 1, 12, tzinfo=UTC)
+    made = [
+        await crew.admin.tickets.create(
+            title="x", customer_id=customer, scheduled_at=noon + timedelta(days=n)
+        )
+        for n in range(3)
+    ]
+    between = await crew.admin.tickets.list(
+        customer=customer, scheduled_after=noon, scheduled_before=noon + timedelta(days=2), order="oldest"
+    )
+    assert [row.id for row in between] == [made[0].id, made[1].id]
+    later = await crew.admin.tickets.list(customer=customer, created_after=made[1].created_at, order="oldest")
+    assert [row.id for row in later] == [made[1].id, made[2].id]
+    assert await crew.admin.tickets.list(customer=customer, updated_before=made[0].updated_at) == []
+
+
+async def test_update(crew: Crew) -> None:
+    ticket = await crew.admin.tickets.create(title="old", customer_id=me(crew.customer))
+    changed = await crew.staff.tickets.update(
+        ticket, title="new", appliance_brand="Bosch", expected_version=ticket.version
+    )
+    assert (changed.title, changed.appliance_brand) == ("new", "Bosch")
+    assert changed.version > ticket.version
+    with pytest.raises(ConflictError) as caught:
+        await crew.staff.tickets.update(ticket, title="newer", expected_version=ticket.version)
+    assert caught.value.current_version == changed.version
+    cleared = await crew.admin.tickets.update(ticket, appliance_brand=None)
+    assert cleared.appliance_brand is None
+    with pytest.raises(PermissionDeniedError):
+        await crew.technician.tickets.update(ticket, title="not mine")
+    with pytest.raises(NotFoundError):
+        await crew.transporter.tickets.update(ticket, title="not mine")
+
+
+async def test_the_same_wish_after_a_restart(crew: Crew) -> None:
+    ticket = await crew.admin.tickets.create(title="again")
+    wish = uuid4()
+    first = await crew.admin.tickets.assign(ticket, me(crew.technician), idempotency_key=wish)
+    await crew.admin.tickets.unassign(ticket)
+    again = await crew.admin.tickets.assign(ticket, me(crew.technician), idempotency_key=wish)
+    assert again == first
+    assert not (await crew.admin.tickets.get(ticket)).is_assigned
+
+
+async def test_rpc(crew: Crew) -> None:
+    assert await crew.technician.rpc("get_my_role") == "technician"
+    assert await crew.technician.rpc("get_my_profile_id", idempotent=True) == str(me(crew.technician))
+    with pytest.raises(SchemaMissingError):
+        await crew.technician.rpc("no_such_function")

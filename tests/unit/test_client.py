@@ -7,14 +7,35 @@ import gc
 import subprocess
 import sys
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from aiohttp import web
-from client_support import ANON_KEY, Service, client, hang_up, ok, seeded, serving, signed_in, ticket
+from client_support import (
+    ANON_KEY,
+    SERVICE_KEY,
+    Service,
+    client,
+    hang_up,
+    ok,
+    seeded,
+    serving,
+    signed_in,
+    ticket,
+)
 
 import jamestronic_sdk
-from jamestronic_sdk import JamesTronic, RequestTimeoutError, RetryPolicy
+from jamestronic_sdk import (
+    ConfigurationError,
+    ConnectionFailedError,
+    DataError,
+    InvalidInputError,
+    JamesTronic,
+    RequestTimeoutError,
+    RetryPolicy,
+    SchemaMissingError,
+    Ticket,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -51,13 +72,12 @@ def test_the_constructor_does_no_io() -> None:
 async def test_a_forgotten_client_warns(service: Service) -> None:
     jt = client(service)
     await jt.__aenter__()
-    repr_of_it = repr(jt)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        jt.__del__()
+        jt._handle.__del__()
     await jt.aclose()
     assert [one.category for one in caught] == [ResourceWarning]
-    assert repr_of_it in str(caught[0].message)
+    assert "unclosed JamesTronic client of 127.0.0.1" in str(caught[0].message)
 
 
 async def test_closing_leaves_no_task_and_no_socket(service: Service) -> None:
@@ -163,3 +183,79 @@ async def test_random_faults_lose_no_read(service: Service) -> None:
         for _ in range(40):
             jt._core.budget._tokens = 20.0  # the outage test has the budget; here it is the retries
             assert len(await jt.tickets.list()) == 1
+
+
+# -- options -----------------------------------------------------------------------------------------
+
+
+async def test_with_options_is_the_same_client_with_other_options(service: Service) -> None:
+    async with signed_in(service) as jt:
+        quick = jt.with_options(timeout=0.05, retries=0)
+        released = asyncio.Event()
+
+        async def slow(_: web.Request) -> web.StreamResponse:
+            await released.wait()
+            return ok([])
+
+        service.script(LIST, lambda: slow, lambda: ok([ticket()]))
+        with pytest.raises(RequestTimeoutError):
+            await quick.tickets.list()
+        assert len(service.seen(LIST)) == 1
+        assert len(await jt.tickets.list()) == 1
+        assert quick.auth is jt.auth
+        assert quick.with_options()._timeout == 0.05
+        assert quick.with_options(timeout=None)._timeout is None
+        released.set()
+        await quick.aclose()
+        assert not jt.is_open
+    with pytest.raises(ConfigurationError):
+        jt.with_options(timeout=-1)
+
+
+async def test_a_program_may_type_its_own_columns(service: Service) -> None:
+    class ShopTicket(Ticket):
+        shelf: str
+
+    service.script(LIST, lambda: ok([ticket(shelf="B7")]))
+    async with JamesTronic(service.url, SERVICE_KEY, ticket_model=ShopTicket, env_file=None) as jt:
+        (row,) = await jt.tickets.list()
+        assert row.shelf == "B7"
+        assert isinstance(row, ShopTicket)
+        service.script(LIST, lambda: ok([ticket()]))
+        with pytest.raises(DataError, match="shelf"):
+            await jt.tickets.list()
+    for wrong in (dict, "Ticket", ticket()):
+        with pytest.raises(ConfigurationError, match="ticket_model"):
+            JamesTronic(service.url, SERVICE_KEY, ticket_model=wrong)  # type: ignore[type-var]
+
+
+async def test_rpc_reaches_any_function(service: Service) -> None:
+    route = "POST /rest/v1/rpc/count_things"
+    service.script(route, lambda: ok({"things": 3}))
+    async with signed_in(service) as jt:
+        assert await jt.rpc("count_things", {"of": "x"}) == {"things": 3}
+        (sent,) = service.seen(route)
+        assert sent.body == {"of": "x"}
+        service.script(route, lambda: web.Response(status=204))
+        assert await jt.rpc("count_things") is None
+        service.script(route, lambda: web.Response(text="<html>"))
+        with pytest.raises(DataError):
+            await jt.rpc("count_things")
+        service.script(route, lambda: hang_up, lambda: ok(1))
+        with pytest.raises(ConnectionFailedError):
+            await jt.rpc("count_things")
+        service.script(route, lambda: hang_up, lambda: ok(1))
+        assert await jt.rpc("count_things", idempotent=True) == 1
+        service.script(route, lambda: web.json_response({"code": "PGRST202", "message": "no"}, status=404))
+        with pytest.raises(SchemaMissingError):
+            await jt.rpc("count_things")
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "a?x=1", "../tickets", "ü", "a b", None, 5, "x" * 64])
+async def test_rpc_takes_plain_names_only(service: Service, name: Any) -> None:
+    async with signed_in(service) as jt:
+        with pytest.raises(InvalidInputError):
+            await jt.rpc(name)
+        with pytest.raises(InvalidInputError):
+            await jt.rpc("f", {"x": float("nan")})
+    assert service.requests == []

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from jamestronic_sdk.errors import ConfigurationError
-from jamestronic_sdk.models import Ticket
 from jamestronic_sdk.realtime.channels import OVERVIEW_CHANNEL, own_channel, technician_channel
 from jamestronic_sdk.realtime.feed import Feed
 from jamestronic_sdk.realtime.link import Link, TableBinding
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
 
     from jamestronic_sdk._clock import Clock
     from jamestronic_sdk.auth import Auth
+    from jamestronic_sdk.models import Ticket, TicketT
     from jamestronic_sdk.realtime.feed import FeedSignal
     from jamestronic_sdk.settings import Settings
     from jamestronic_sdk.store.views import View
@@ -34,7 +34,7 @@ _LINK_TIMEOUT: Final = 15.0
 class _TicketsReader:
     """``driver.Reader`` over the data API."""
 
-    def __init__(self, tickets: Tickets) -> None:
+    def __init__(self, tickets: Tickets[Any]) -> None:
         self._tickets = tickets
 
     async def read_view(self, view: View) -> Sequence[Ticket]:
@@ -70,7 +70,8 @@ def assemble_store(
     view: View,
     settings: Settings,
     auth: Auth,
-    tickets: Tickets,
+    tickets: Tickets[TicketT],
+    model: type[TicketT],
     clock: Clock,
     rng: random.Random,
     poll_interval: float,
@@ -112,7 +113,7 @@ def assemble_store(
             reader=_TicketsReader(tickets),
             make_feed=make_feed,
             on_token=auth.on_token,
-            model=Ticket,
+            model=model,
             clock=clock,
             rng=rng,
         ),
