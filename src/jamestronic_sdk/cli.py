@@ -1,0 +1,190 @@
+"""The `jamestronic` command: a local stack, and the SQL that ships with the package.
+
+Promises:
+    An error of this package is one line on stderr and exit code 1, never a traceback.
+    `local stop` ends every process of the stack, also after its supervisor was killed.
+
+Never:
+    No secret is printed, but by `local env`, whose purpose it is.
+"""
+
+from __future__ import annotations
+
+import logging
+import shlex
+import sys
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from jamestronic_sdk import sql as sql_files
+from jamestronic_sdk.errors import JamesTronicError
+
+# `jamestronic_sdk.local` is imported where it is used: `sql` must work without the extra `local`.
+# ruff: noqa: PLC0415
+
+__all__ = ["app", "run"]
+
+_NOT_RUNNING: Final = 3
+"""Exit code of `local status`, as of `systemctl status`."""
+
+
+app = typer.Typer(
+    help="JamesTronic: a local Supabase, and the SQL of this package.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+local = typer.Typer(
+    help="A Supabase for this machine, without Docker. For development only.",
+    no_args_is_help=True,
+    add_completion=False,
+)
+sql = typer.Typer(help="The SQL that ships with this package.", no_args_is_help=True, add_completion=False)
+fault = typer.Typer(
+    help="Break a part of the running local stack, for tests.", no_args_is_help=True, add_completion=False
+)
+app.add_typer(local, name="local")
+app.add_typer(sql, name="sql")
+local.add_typer(fault, name="fault")
+
+_DataDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--data-dir",
+        envvar="JAMESTRONIC_DATA_DIR",
+        file_okay=False,
+        help="Where the data live. Default: .jamestronic here; for root below /var/lib/jamestronic.",
+    ),
+]
+
+
+class RealtimeState(StrEnum):
+    """What a fault does to Realtime."""
+
+    DOWN = "down"
+    UP = "up"
+
+
+def run() -> None:
+    """Run the command; ends the process with its exit code."""
+    try:
+        app()
+    except JamesTronicError as error:
+        sys.stderr.write(f"{type(error).__name__}: {error}\n")
+        sys.exit(1)
+
+
+@local.command()
+def start(
+    *,
+    detach: Annotated[bool, typer.Option("--detach", help="Return when it is ready.")] = False,
+    ephemeral: Annotated[bool, typer.Option("--ephemeral", help="Remove the data when it stops.")] = False,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Of the one URL; 0 = any free one.")] = 54321,
+    data_dir: _DataDir = None,
+    no_sql: Annotated[bool, typer.Option("--no-sql", help="Do not apply the package's SQL.")] = False,
+    ready_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
+) -> None:
+    """Start PostgreSQL, PostgREST, Auth and Realtime behind one URL."""
+    from jamestronic_sdk.local import control
+
+    if ephemeral and data_dir is not None:
+        raise typer.BadParameter("--ephemeral has a folder of its own; leave out --data-dir.")
+    typer.echo("For development only: a local Supabase on this machine, reachable from this machine alone.")
+    where = None if ephemeral else (data_dir or control.default_data_dir())
+    if detach:
+        started = control.start_detached(where, port=port, apply_sql=not no_sql)
+        _announce(started.url, started.data_dir, ephemeral=ephemeral, explicit=data_dir is not None)
+        return
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+    def ready(url: str, path: Path) -> None:
+        if ready_fd is not None:
+            control.report_ready(ready_fd, url, path)
+        else:
+            _announce(url, path, ephemeral=ephemeral, explicit=data_dir is not None)
+
+    try:
+        control.serve(where, port=port, apply_sql=not no_sql, ready=ready)
+    except JamesTronicError as error:
+        if ready_fd is not None:
+            control.report_failure(ready_fd, error)
+        raise
+    typer.echo("Stopped.")
+
+
+def _announce(url: str, data_dir: Path, *, ephemeral: bool, explicit: bool) -> None:
+    option = f" --data-dir {shlex.quote(str(data_dir))}" if ephemeral or explicit else ""
+    typer.echo(f"Ready at {url}")
+    typer.echo(f"Data in {data_dir}{' (removed when it stops)' if ephemeral else ''}")
+    typer.echo(f'Settings for a shell: eval "$(jamestronic local env{option})"')
+    typer.echo(f"Stop it with: jamestronic local stop{option}")
+
+
+@local.command()
+def stop(data_dir: _DataDir = None) -> None:
+    """Stop the local stack, and whatever is left of one that was killed."""
+    from jamestronic_sdk.local import control
+
+    path = data_dir or control.default_data_dir()
+    stopped = control.stop(path)
+    typer.echo("Stopped; no process is left." if stopped else f"Nothing runs on {path}.")
+
+
+@local.command()
+def status(data_dir: _DataDir = None) -> None:
+    """Say whether the local stack runs: exit code 0, or 3 when it does not."""
+    from jamestronic_sdk.local import control
+
+    path = data_dir or control.default_data_dir()
+    found = control.status(path)
+    if found is None:
+        typer.echo(f"Not running (data directory {path}).")
+        raise typer.Exit(_NOT_RUNNING)
+    typer.echo(f"Running at {found.url} (process {found.pid}, data directory {path}).")
+    for name, state in found.parts.items():
+        typer.echo(f"  {name}: {state}")
+
+
+@local.command()
+def env(data_dir: _DataDir = None) -> None:
+    """Print the settings as shell lines, keys included: eval "$(jamestronic local env)"."""
+    from jamestronic_sdk.local import control
+
+    for name, value in control.environment(data_dir or control.default_data_dir()).items():
+        typer.echo(f"export {name}={shlex.quote(value)}")
+
+
+@fault.command()
+def realtime(state: RealtimeState, data_dir: _DataDir = None) -> None:
+    """Close all Realtime connections and refuse new ones (down), or accept them again (up)."""
+    from jamestronic_sdk.local import control
+
+    closed = control.set_realtime(data_dir or control.default_data_dir(), state.value)
+    typer.echo(
+        f"Realtime is {state.value}" + (f"; {closed} connections were closed." if closed is not None else ".")
+    )
+
+
+@sql.command("list")
+def list_files() -> None:
+    """List the SQL files in the order in which they apply, with their checksums."""
+    for file in sql_files.files():
+        typer.echo(f"{file.checksum[:16]}  {file.name}")
+
+
+@sql.command()
+def export(
+    out: Annotated[
+        Path, typer.Option("--out", file_okay=False, help="Folder of the CLI's migrations.")
+    ] = Path("supabase/migrations"),
+) -> None:
+    """Write migrations for `supabase db push`, one for each file that changed since the last export."""
+    written = sql_files.export(out, now=datetime.now(UTC))
+    for path in written:
+        typer.echo(str(path))
+    if not written:
+        typer.echo(f"Nothing to do: {out} is up to date.", err=True)

@@ -1,0 +1,164 @@
+"""Every refusal of the Auth server: one table of status, code and text, and the two shapes of its body.
+
+Promises:
+    Clients match on ``code``; texts follow hosted Auth where clients are known to show them.
+
+Never:
+    No password, token, e-mail or phone in any of them.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from enum import Enum
+from typing import Any, Final
+
+from aiohttp import web
+from typing_extensions import override
+
+from jamestronic_sdk.errors import JamesTronicError
+
+__all__ = ["API_VERSION_HEADER", "AuthApiProblem", "Problem", "api_version", "problem_response"]
+
+API_VERSION_HEADER: Final = "X-Supabase-Api-Version"
+ERROR_CODE_HEADER: Final = "x-sb-error-code"
+_NEWEST_VERSION: Final = dt.date(2024, 1, 1)
+
+
+class AuthApiProblem(JamesTronicError):  # noqa: N818 - it is the answer, not a fault of ours
+    """A refusal that becomes the answer to a request.
+
+    Attributes:
+        status: The HTTP status.
+        code: Auth's error code; None when a hook refused, which has no code of its own.
+        extra: More members of the body.
+        headers: More headers of the answer.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        code: str | None,
+        message: str,
+        *,
+        extra: dict[str, Any] | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status: Final = status
+        self.code: Final = code
+        self.extra: Final = extra or {}
+        self.headers: Final = headers or {}
+
+
+class Problem(Enum):
+    """Status, code and text of each refusal."""
+
+    INVALID_CREDENTIALS = 400, "invalid_credentials", "Invalid login credentials"
+    UNSUPPORTED_GRANT_TYPE = 400, "invalid_credentials", "unsupported_grant_type"
+    BANNED_AT_SIGN_IN = 400, "user_banned", "User is banned"
+    BANNED_AT_REFRESH = 400, "user_banned", "Invalid Refresh Token: User Banned"
+    BANNED_WITH_TOKEN = 403, "user_banned", "User is banned"
+    EMAIL_NOT_CONFIRMED = 400, "email_not_confirmed", "Email not confirmed"
+    USER_ALREADY_EXISTS = 422, "user_already_exists", "User already registered"
+    EMAIL_EXISTS = 422, "email_exists", "A user with this email address has already been registered"
+    PHONE_EXISTS = 422, "phone_exists", "Phone number already registered by another user"
+    WEAK_PASSWORD = 422, "weak_password", "Password is too weak."
+    SAME_PASSWORD = 422, "same_password", "New password should be different from the old password."
+    VALIDATION_FAILED = 400, "validation_failed", "The request is not valid"
+    BAD_JSON = 400, "bad_json", "Could not parse request body as JSON"
+    SIGNUP_DISABLED = 422, "signup_disabled", "Signups not allowed for this instance"
+    EMAIL_LOGIN_DISABLED = 422, "email_provider_disabled", "Email logins are disabled"
+    EMAIL_SIGNUP_DISABLED = 400, "email_provider_disabled", "Email signups are disabled"
+    PHONE_LOGIN_DISABLED = 422, "phone_provider_disabled", "Phone logins are disabled"
+    PHONE_SIGNUP_DISABLED = 400, "phone_provider_disabled", "Phone signups are disabled"
+    ANONYMOUS_DISABLED = 422, "anonymous_provider_disabled", "Anonymous sign-ins are disabled"
+    NO_AUTHORIZATION = 401, "no_authorization", "This endpoint requires a valid Bearer token"
+    BAD_JWT = 403, "bad_jwt", "invalid JWT"
+    SUB_NOT_UUID = 400, "bad_jwt", "invalid claim: sub claim must be a UUID"
+    TOKEN_USER_GONE = 403, "user_not_found", "User from sub claim in JWT does not exist"
+    TOKEN_SESSION_GONE = (
+        403,
+        "session_not_found",
+        "Session from session_id claim in JWT does not exist",
+    )
+    NOT_ADMIN = 403, "not_admin", "User not allowed"
+    USER_NOT_FOUND = 404, "user_not_found", "User not found"
+    USER_ID_NOT_UUID = 404, "validation_failed", "user_id must be an UUID"
+    REFRESH_TOKEN_NOT_FOUND = (
+        400,
+        "refresh_token_not_found",
+        "Invalid Refresh Token: Refresh Token Not Found",
+    )
+    REFRESH_TOKEN_ALREADY_USED = (
+        400,
+        "refresh_token_already_used",
+        "Invalid Refresh Token: Already Used",
+    )
+    SESSION_EXPIRED = 400, "session_expired", "Invalid Refresh Token: Session Expired"
+    SESSION_INACTIVE = 400, "session_expired", "Invalid Refresh Token: Session Expired (Inactivity)"
+    SESSION_NOT_FOUND = 400, "session_not_found", "Invalid Refresh Token: No Valid Session Found"
+    CONFLICT = (
+        409,
+        "conflict",
+        "Too many concurrent token refresh requests on the same session or refresh token",
+    )
+    BODY_TOO_LARGE = 413, "request_entity_too_large", "Request body too large"
+    REQUEST_TIMEOUT = (
+        504,
+        "request_timeout",
+        "Processing this request timed out, please retry after a moment.",
+    )
+    NOT_FOUND = 404, "not_found", "Auth has no such endpoint"
+    METHOD_NOT_ALLOWED = 405, "method_not_allowed", "Auth has no such method on this endpoint"
+    NOT_IMPLEMENTED = 501, "not_implemented", "The local Auth server does not have this yet"
+    UNEXPECTED_FAILURE = (
+        500,
+        "unexpected_failure",
+        "Unexpected failure, please check server logs for more information",
+    )
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        self.status = status
+        self.code = code
+        self.message = message
+
+    def error(
+        self,
+        message: str | None = None,
+        *,
+        extra: dict[str, Any] | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> AuthApiProblem:
+        """The exception to raise; ``message`` replaces the table's text."""
+        return AuthApiProblem(self.status, self.code, message or self.message, extra=extra, headers=headers)
+
+    @override
+    def __str__(self) -> str:
+        return f"{self.status} {self.code}"
+
+
+def api_version(request: web.Request) -> dt.date | None:
+    """The newest version that both sides speak, or None for the first one, which had no name."""
+    text = request.headers.get(API_VERSION_HEADER, "")
+    try:
+        asked = dt.datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=dt.UTC).date()
+    except ValueError:
+        return None
+    return _NEWEST_VERSION if asked >= _NEWEST_VERSION else None
+
+
+def problem_response(request: web.Request, problem: AuthApiProblem) -> web.Response:
+    """The answer that says it, in the shape of the API version that the client asked for."""
+    code = problem.code or ("unexpected_failure" if problem.status == 500 else "unknown")
+    headers = dict(problem.headers)
+    if problem.code is not None:
+        headers[ERROR_CODE_HEADER] = problem.code
+    version = api_version(request)
+    body: dict[str, Any]
+    if version is None:
+        body = {"code": problem.status, "error_code": code, "msg": problem.message}
+    else:
+        headers[API_VERSION_HEADER] = version.isoformat()
+        body = {"code": code, "message": problem.message}
+    return web.json_response(body | problem.extra, status=problem.status, headers=headers)

@@ -1,0 +1,74 @@
+"""Endpoints that tell about the server itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from aiohttp import web
+
+if TYPE_CHECKING:
+    from jamestronic_sdk.local.auth.grants import AuthServer
+
+__all__ = ["health", "jwks", "settings"]
+
+GOTRUE_VERSION: Final = "v2.197.0"
+"""The hosted Auth whose API this one follows; clients may read it."""
+
+_OFF_PROVIDERS: Final = (
+    "anonymous_users",
+    "apple",
+    "azure",
+    "bitbucket",
+    "discord",
+    "facebook",
+    "figma",
+    "fly",
+    "github",
+    "gitlab",
+    "google",
+    "kakao",
+    "keycloak",
+    "linkedin",
+    "linkedin_oidc",
+    "notion",
+    "phone",
+    "slack",
+    "slack_oidc",
+    "snapchat",
+    "spotify",
+    "twitch",
+    "twitter",
+    "workos",
+    "zoom",
+)
+
+
+async def health(_request: web.Request, _server: AuthServer) -> web.Response:
+    """``GET /health``."""
+    return web.json_response(
+        {
+            "version": GOTRUE_VERSION,
+            "name": "GoTrue",
+            "description": "Auth of a local development stack, with the API of GoTrue",
+        }
+    )
+
+
+async def settings(_request: web.Request, server: AuthServer) -> web.Response:
+    """``GET /settings``: what a sign-in form needs to know."""
+    return web.json_response(
+        {
+            "external": {"email": server.settings.is_email_enabled} | dict.fromkeys(_OFF_PROVIDERS, False),
+            "disable_signup": not server.settings.is_signup_enabled,
+            "mailer_autoconfirm": True,
+            "phone_autoconfirm": False,
+            "sms_provider": "",
+            "saml_enabled": False,
+            "passkeys_enabled": False,
+        }
+    )
+
+
+async def jwks(_request: web.Request, _server: AuthServer) -> web.Response:
+    """``GET /.well-known/jwks.json``: no keys, for the one that signs is symmetric."""
+    return web.json_response({"keys": []}, headers={"Cache-Control": "public, max-age=600"})
