@@ -338,6 +338,17 @@ def test_a_late_message_does_not_resurrect_a_row_that_left_by_absence() -> None:
     assert bench.told == [(TicketUnassigned, 1)]
 
 
+def test_a_late_message_out_of_the_view_does_not_end_the_doubt_about_a_leave() -> None:
+    """Found by simulation: the absence may be younger than both messages."""
+    bench = technician(mine(1), mine(1, number=2))
+    bench.poll(mine(1, number=2))
+    bench.row(bobs(2), after=1.0)
+    bench.row(mine(3))
+    assert bench.running.ticket_ids == (ticket_id(1),)
+    bench.look_up()
+    assert bench.told == [(TicketUnassigned, 1)]
+
+
 def test_a_real_return_after_a_leave_by_absence_is_told() -> None:
     bench = technician(mine(1), mine(1, number=2))
     bench.poll(mine(1, number=2))

@@ -27,7 +27,7 @@ Never:
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, assert_never
 
 from jamestronic_sdk.errors import Retry
@@ -473,8 +473,8 @@ class Engine:
         before = self._rows.get(ticket.id)
         if not self._is_news(ticket, before, read):
             return
-        self._tombstones.pop(ticket.id, None)
         if self.view.contains(ticket):
+            self._tombstones.pop(ticket.id, None)
             self._rows[ticket.id] = ticket
             self._touched[ticket.id] = self._step
             self.revision += 1
@@ -512,6 +512,11 @@ class Engine:
     def _bury(
         self, ticket_id: UUID, version: int, *, is_inferred: bool = False, is_deleted: bool = False
     ) -> None:
+        held = self._tombstones.get(ticket_id)
+        if held is not None and held.is_inferred and not (is_inferred or is_deleted):
+            # This message may predate the leave that was inferred, so that leave stays in doubt.
+            self._tombstones[ticket_id] = replace(held, version=max(version, held.version))
+            return
         self._tombstones[ticket_id] = _Tombstone(version, is_inferred, is_deleted, self._now, self._step)
         self._tombstones.move_to_end(ticket_id)
         while len(self._tombstones) > self.config.tombstone_limit:

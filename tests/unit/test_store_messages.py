@@ -1,0 +1,59 @@
+"""Realtime messages become inputs of the engine; what is incomplete is asked for, never guessed."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from tests.builders import make_ticket, ticket_id
+
+from jamestronic_sdk.store.messages import decode
+from jamestronic_sdk.store.protocol import GapFound, Input, RowChanged, RowDeleted, RowDoubtful
+
+AT = datetime(2026, 11, 1, 9, tzinfo=UTC)
+COMMITTED = datetime(2026, 11, 1, 8, 59, 59, 500_000, tzinfo=UTC)
+RECORD = make_ticket(7, 3).model_dump(mode="json")
+ID = str(ticket_id(7))
+
+
+def message(**facts: Any) -> dict[str, Any]:
+    return {
+        "schema": "public",
+        "table": "tickets",
+        "type": "UPDATE",
+        "commit_timestamp": "2026-11-01T08:59:59.500Z",
+        "columns": [{"name": name, "type": "text"} for name in RECORD],
+        "record": RECORD,
+        "old_record": {"id": ID},
+        "errors": None,
+        **facts,
+    }
+
+
+@pytest.mark.parametrize("kind", ["INSERT", "UPDATE"])
+def test_a_whole_row_with_its_commit_time(kind: str) -> None:
+    assert decode(message(type=kind), AT) == RowChanged(make_ticket(7, 3), AT, COMMITTED)
+
+
+@pytest.mark.parametrize(
+    ("facts", "expected"),
+    [
+        ({"type": "DELETE", "record": None}, RowDeleted(ticket_id(7), AT, COMMITTED)),
+        ({"type": "DELETE", "old_record": {}}, GapFound()),
+        ({"record": {}}, GapFound()),
+        ({"record": {**RECORD, "id": "seven"}}, GapFound()),
+        ({"record": {"id": ID}, "errors": ["Error 413: Payload Too Large"]}, RowDoubtful(ticket_id(7))),
+        ({"record": {key: RECORD[key] for key in RECORD if key != "description"}}, RowDoubtful(ticket_id(7))),
+        ({"record": {**RECORD, "version": "a lot"}}, RowDoubtful(ticket_id(7))),
+    ],
+)
+def test_what_is_incomplete_is_asked_for(facts: dict[str, Any], expected: Input) -> None:
+    assert decode(message(**facts), AT) == expected
+
+
+@pytest.mark.parametrize("text", [None, "yesterday"])
+def test_a_commit_time_that_can_not_be_read_is_unknown(text: str | None) -> None:
+    item = decode(message(commit_timestamp=text), AT)
+    assert isinstance(item, RowChanged)
+    assert item.committed_at is None
