@@ -1,6 +1,6 @@
 """Typed Python client of the JamesTronic repair system."""
 
-from jamestronic_sdk.auth import Auth, Me
+from jamestronic_sdk.auth import Auth, AuthChange, AuthChangeKind, AuthChanges, Me
 from jamestronic_sdk.client import JamesTronic
 from jamestronic_sdk.errors import (
     AlreadyRunningError,
@@ -45,6 +45,7 @@ from jamestronic_sdk.models import (
 )
 from jamestronic_sdk.profiles import Profiles
 from jamestronic_sdk.retry import RetryPolicy
+from jamestronic_sdk.sessions import FileSessionStore, SessionStore
 from jamestronic_sdk.settings import Settings
 from jamestronic_sdk.tickets import TicketFilters, TicketPages, TicketQuery, Tickets
 
@@ -52,6 +53,9 @@ __all__ = [
     "AlreadyRunningError",
     "ApiError",
     "Auth",
+    "AuthChange",
+    "AuthChangeKind",
+    "AuthChanges",
     "AuthenticationError",
     "BadRequestError",
     "ClientClosedError",
@@ -59,6 +63,7 @@ __all__ = [
     "ConflictError",
     "ConnectionFailedError",
     "DataError",
+    "FileSessionStore",
     "InactiveProfileError",
     "InvalidCredentialsError",
     "InvalidInputError",
@@ -82,6 +87,7 @@ __all__ = [
     "SchemaMissingError",
     "ServerError",
     "SessionExpiredError",
+    "SessionStore",
     "Settings",
     "SqlError",
     "StoreClosedError",

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from jamestronic_sdk._clock import Clock
     from jamestronic_sdk._http import Core, Wire
+    from jamestronic_sdk.sessions import SessionStore
 
 __all__ = ["JamesTronic"]
 
@@ -83,6 +84,7 @@ class JamesTronic(Generic[TicketT]):
         timeout: Seconds for one try of a call; None waits for ever.
         retries: Repeats of reads and of commands, 0 to 10; or a whole ``RetryPolicy``.
         ticket_model: A subclass of ``Ticket`` that types a program's own columns; None is ``Ticket``.
+        session_store: Where the session waits for the next start (``auth.resume``); None: nowhere.
         env_file: The ``.env`` file; None reads none.
         clock: For tests.
         rng: For tests.
@@ -101,6 +103,7 @@ class JamesTronic(Generic[TicketT]):
         timeout: float | None = DEFAULT_TIMEOUT,
         retries: int | RetryPolicy = 2,
         ticket_model: type[TicketT] | None = None,
+        session_store: SessionStore | None = None,
         env_file: str | Path | None = ".env",
         clock: Clock = SYSTEM_CLOCK,
         rng: random.Random = SYSTEM_RANDOM,
@@ -117,7 +120,7 @@ class JamesTronic(Generic[TicketT]):
         self._model: Final[type[TicketT]] = _checked_model(ticket_model)
         self._core: Final = Core(settings, clock=clock, rng=rng)
         self._handle: Final = _Handle(self._core)
-        self._auth: Final = Auth(self._core, self._timeout, self._policy)
+        self._auth: Final = Auth(self._core, self._timeout, self._policy, session_store)
         self._bind()
 
     @classmethod
@@ -128,6 +131,7 @@ class JamesTronic(Generic[TicketT]):
         timeout: float | None = DEFAULT_TIMEOUT,
         retries: int | RetryPolicy = 2,
         ticket_model: type[TicketT] | None = None,
+        session_store: SessionStore | None = None,
         env_file: str | Path | None = ".env",
     ) -> Self:
         """A client from ``SUPABASE_URL`` and ``SUPABASE_KEY`` (or ``SUPABASE_ANON_KEY``), or ``.env``.
@@ -137,13 +141,19 @@ class JamesTronic(Generic[TicketT]):
             timeout: As in the constructor.
             retries: As in the constructor.
             ticket_model: As in the constructor.
+            session_store: As in the constructor.
             env_file: As in the constructor.
 
         Raises:
             ConfigurationError: A variable is missing or malformed.
         """
         return cls(
-            service=service, timeout=timeout, retries=retries, ticket_model=ticket_model, env_file=env_file
+            service=service,
+            timeout=timeout,
+            retries=retries,
+            ticket_model=ticket_model,
+            session_store=session_store,
+            env_file=env_file,
         )
 
     def with_options(
