@@ -47,6 +47,24 @@ from jamestronic_sdk.profiles import Profiles
 from jamestronic_sdk.retry import RetryPolicy
 from jamestronic_sdk.sessions import FileSessionStore, SessionStore
 from jamestronic_sdk.settings import Settings
+from jamestronic_sdk.store.audience import StatusChange
+from jamestronic_sdk.store.board import TicketBoard
+from jamestronic_sdk.store.events import (
+    Certainty,
+    Change,
+    Source,
+    TicketAssigned,
+    TicketCreated,
+    TicketEvent,
+    TicketRemoved,
+    TicketUnassigned,
+    TicketUpdated,
+)
+from jamestronic_sdk.store.metrics import LatencySummary, StoreMetrics
+from jamestronic_sdk.store.protocol import Freshness, FreshnessKind, StoreStatus
+from jamestronic_sdk.store.store import Subscription, TicketStore
+from jamestronic_sdk.store.streams import EventStream, Stream
+from jamestronic_sdk.store.views import View, ViewKind
 from jamestronic_sdk.tickets import TicketFilters, TicketPages, TicketQuery, Tickets
 
 __all__ = [
@@ -58,17 +76,23 @@ __all__ = [
     "AuthChanges",
     "AuthenticationError",
     "BadRequestError",
+    "Certainty",
+    "Change",
     "ClientClosedError",
     "ConfigurationError",
     "ConflictError",
     "ConnectionFailedError",
     "DataError",
+    "EventStream",
     "FileSessionStore",
+    "Freshness",
+    "FreshnessKind",
     "InactiveProfileError",
     "InvalidCredentialsError",
     "InvalidInputError",
     "JamesTronic",
     "JamesTronicError",
+    "LatencySummary",
     "LocalStackError",
     "Me",
     "NewTicket",
@@ -89,17 +113,33 @@ __all__ = [
     "SessionExpiredError",
     "SessionStore",
     "Settings",
+    "Source",
     "SqlError",
+    "StatusChange",
     "StoreClosedError",
     "StoreError",
+    "StoreMetrics",
+    "StoreStatus",
+    "Stream",
+    "Subscription",
     "Ticket",
+    "TicketAssigned",
+    "TicketBoard",
+    "TicketCreated",
+    "TicketEvent",
     "TicketFilters",
     "TicketPages",
     "TicketPatch",
     "TicketPriority",
     "TicketQuery",
+    "TicketRemoved",
     "TicketStatus",
+    "TicketStore",
+    "TicketUnassigned",
+    "TicketUpdated",
     "Tickets",
     "ToolMissingError",
     "TransportError",
+    "View",
+    "ViewKind",
 ]

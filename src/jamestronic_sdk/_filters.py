@@ -49,6 +49,8 @@ class TicketFilters(TypedDict, total=False):
     """Whose tickets; excludes ``unassigned=True``."""
     unassigned: bool | None
     """True: only those without a technician; False: only those with one."""
+    or_unassigned: bool | None
+    """True: with ``technician``, the tickets without one, too."""
     customer: ProfileRef | None
     """Whose device it is."""
     transporter: ProfileRef | None
@@ -101,9 +103,10 @@ class Filters:
             if words is not None:
                 self._one_of[name] = words
         text = filters.get("text")
-        self._any_of: Final = (
-            None if text is None else _containing(checked_text(text, "text", limit=LONGEST_WORD).strip())
-        )
+        # Each is one group of alternatives; all groups must hold.
+        self._any_of: Final = _pool_or_technician(filters)
+        if text is not None:
+            self._any_of.append(_containing(checked_text(text, "text", limit=LONGEST_WORD).strip()))
 
     @property
     def is_empty_set(self) -> bool:
@@ -116,7 +119,9 @@ class Filters:
             query = query.filter(column, operator, value)
         for column, words in self._one_of.items():
             query = query.eq(column, words[0]) if len(words) == 1 else query.in_(column, words)
-        return query if self._any_of is None else query.or_(self._any_of)
+        for alternatives in self._any_of:
+            query = query.or_(alternatives)
+        return query
 
 
 def _people(filters: dict[str, object]) -> list[tuple[str, str, str]]:
@@ -124,7 +129,7 @@ def _people(filters: dict[str, object]) -> list[tuple[str, str, str]]:
     terms = [
         (column, "eq", str(profile_id(filters[name], name)))
         for name, column in _PEOPLE.items()
-        if name in filters
+        if name in filters and not (name == "technician" and filters.get("or_unassigned"))
     ]
     unassigned = checked_bool(filters.get("unassigned"), "unassigned")
     if unassigned and "technician" in filters:
@@ -132,6 +137,19 @@ def _people(filters: dict[str, object]) -> list[tuple[str, str, str]]:
     if unassigned is not None:
         terms.append(("assigned_technician_id", "is" if unassigned else "not.is", "null"))
     return terms
+
+
+def _pool_or_technician(filters: dict[str, object]) -> list[str]:
+    """A technician's tickets and the pool, as alternatives of one query.
+
+    Two queries would miss a ticket that moves from one to the other between them.
+    """
+    if not checked_bool(filters.get("or_unassigned"), "or_unassigned"):
+        return []
+    if "technician" not in filters:
+        raise InvalidInputError("or_unassigned widens a technician's tickets; give technician, too.")
+    column, technician = _PEOPLE["technician"], profile_id(filters["technician"], "technician")
+    return [f"{column}.eq.{technician},{column}.is.null"]
 
 
 def _moments(filters: dict[str, object]) -> list[tuple[str, str, str]]:

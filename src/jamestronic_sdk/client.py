@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from jamestronic_sdk._clock import Clock
     from jamestronic_sdk._http import Core, Wire
     from jamestronic_sdk.sessions import SessionStore
+    from jamestronic_sdk.store.store import TicketStore
+    from jamestronic_sdk.store.views import View
 
 __all__ = ["JamesTronic"]
 
@@ -207,6 +209,53 @@ class JamesTronic(Generic[TicketT]):
     def profiles(self) -> Profiles:
         """Reads of people."""
         return self._profiles
+
+    def ticket_store(
+        self,
+        view: View | None = None,
+        *,
+        poll_interval: float = 30.0,
+        live_interval: float | None = None,
+        ready_timeout: float | None = 30.0,
+        read_timeout: float = 60.0,
+    ) -> TicketStore:
+        """A live view of tickets; enter it with ``async with``.
+
+        Args:
+            view: Which tickets, and from whose eyes; None follows the signed-in role (with a service key:
+                all tickets).
+            poll_interval: Seconds between reads while Realtime is down (plus or minus 20 %).
+            live_interval: Seconds between safety reads while Realtime is up; None takes ``poll_interval``
+                for views that can lose a ticket without an event, and twice that for admins and staff.
+            ready_timeout: Seconds that entering waits for the first complete state; None waits for ever.
+            read_timeout: Seconds for one read of the view, all pages together.
+
+        Raises:
+            NotSignedInError: No view is given, and nobody is signed in.
+            ConfigurationError: An interval is not positive, or the role is unknown to this version.
+        """
+        from jamestronic_sdk.store.assembly import assemble_store  # noqa: PLC0415 - imports websockets
+        from jamestronic_sdk.store.views import View  # noqa: PLC0415
+
+        if view is None:
+            if self.settings.is_service and not self._auth.is_signed_in:
+                view = View.overview()
+            else:
+                me = self._auth.me
+                view = View.of_role(me.role, me.profile_id)
+        return assemble_store(
+            view=view,
+            settings=self.settings,
+            auth=self._auth,
+            tickets=self._tickets,
+            model=self._model,
+            clock=self._core.clock,
+            rng=self._core.rng,
+            poll_interval=poll_interval,
+            live_interval=live_interval,
+            ready_timeout=ready_timeout,
+            read_timeout=read_timeout,
+        )
 
     @property
     def is_open(self) -> bool:

@@ -46,55 +46,58 @@ as $$
 declare
   brief jsonb;
   full_row jsonb;
-  person uuid;
+  gains text[] := '{tickets:admin}';
+  losses text[] := '{}';
+  -- Who holds the ticket, before and after.
+  before uuid[];
+  after uuid[];
 begin
+  if tg_op <> 'INSERT' then
+    before := array[old.assigned_technician_id, old.assigned_transporter_id, old.customer_id];
+  end if;
+
   if tg_op = 'DELETE' then
     brief := jsonb_build_object('ticket_id', old.id, 'version', nextval('private.tickets_version_seq'::regclass));
-    perform realtime.send(brief, 'ticket_deleted', 'tickets:admin', true);
     if old.assigned_technician_id is null then
-      perform realtime.send(brief, 'ticket_deleted', 'tickets:pool', true);
+      gains := gains || '{tickets:pool}';
     end if;
-    for person in
-      select distinct p
-      from unnest(array[old.assigned_technician_id, old.assigned_transporter_id, old.customer_id]) as p
-      where p is not null
-    loop
-      perform realtime.send(brief, 'ticket_deleted', 'tickets:person:' || person::text, true);
-    end loop;
+    perform realtime.send(brief, 'ticket_deleted', d.topic, true)
+    from (
+      select unnest(gains) as topic
+      union
+      select 'tickets:person:' || p.id::text from unnest(before) as p (id) where p.id is not null
+    ) as d;
     return null;
   end if;
 
+  after := array[new.assigned_technician_id, new.assigned_transporter_id, new.customer_id];
   brief := jsonb_build_object('ticket_id', new.id, 'version', new.version);
   full_row := brief || jsonb_build_object('record', to_jsonb(new));
-  perform realtime.send(full_row, 'ticket_changed', 'tickets:admin', true);
   if new.assigned_technician_id is null then
-    perform realtime.send(full_row, 'ticket_changed', 'tickets:pool', true);
+    gains := gains || '{tickets:pool}';
   elsif tg_op = 'UPDATE' and old.assigned_technician_id is null then
-    perform realtime.send(brief, 'ticket_left', 'tickets:pool', true);
+    losses := losses || '{tickets:pool}';
   end if;
-  for person in
-    select distinct p
-    from unnest(array[new.assigned_technician_id, new.assigned_transporter_id, new.customer_id]) as p
-    where p is not null
-  loop
-    perform realtime.send(full_row, 'ticket_changed', 'tickets:person:' || person::text, true);
-  end loop;
-  if tg_op = 'UPDATE' then
-    for person in
-      select distinct p
-      from unnest(array[old.assigned_technician_id, old.assigned_transporter_id, old.customer_id]) as p
-      where p is not null
-        and p is distinct from new.assigned_technician_id
-        and p is distinct from new.assigned_transporter_id
-        and p is distinct from new.customer_id
-    loop
-      -- Back in the pool, the technician who had it still sees it.
-      if person = old.assigned_technician_id and new.assigned_technician_id is null then
-        perform realtime.send(full_row, 'ticket_changed', 'tickets:person:' || person::text, true);
-      else
-        perform realtime.send(brief, 'ticket_left', 'tickets:person:' || person::text, true);
-      end if;
-    end loop;
+  if after is distinct from before and before is not null then
+    -- Back in the pool, the technician who had the ticket still sees it.
+    if new.assigned_technician_id is null and old.assigned_technician_id is not null then
+      after := after || old.assigned_technician_id;
+    end if;
+    losses := losses || array(
+      select distinct 'tickets:person:' || p.id::text
+      from unnest(before) as p (id)
+      where p.id is not null and p.id <> all (array_remove(after, null))
+    );
+  end if;
+
+  perform realtime.send(full_row, 'ticket_changed', g.topic, true)
+  from (
+    select unnest(gains) as topic
+    union
+    select 'tickets:person:' || p.id::text from unnest(after) as p (id) where p.id is not null
+  ) as g;
+  if losses <> '{}' then
+    perform realtime.send(brief, 'ticket_left', l.topic, true) from unnest(losses) as l (topic);
   end if;
   return null;
 exception

@@ -1,6 +1,5 @@
 """The local Realtime server, frame by frame, against the reference of the hosted one."""
 
-# ruff: noqa: S608 - the statements are put together from what the tests themselves say
 from __future__ import annotations
 
 import asyncio
