@@ -1,5 +1,6 @@
 """Typed Python client of the JamesTronic repair system."""
 
+from jamestronic_sdk.admin import Account, Admin
 from jamestronic_sdk.auth import Auth, AuthChange, AuthChangeKind, AuthChanges, Me
 from jamestronic_sdk.client import JamesTronic
 from jamestronic_sdk.errors import (
@@ -68,6 +69,8 @@ from jamestronic_sdk.store.views import View, ViewKind
 from jamestronic_sdk.tickets import TicketFilters, TicketPages, TicketQuery, Tickets
 
 __all__ = [
+    "Account",
+    "Admin",
     "AlreadyRunningError",
     "ApiError",
     "Auth",

@@ -22,6 +22,7 @@ from jamestronic_sdk._clock import SYSTEM_CLOCK
 from jamestronic_sdk._inputs import checked_text
 from jamestronic_sdk._redact import mask
 from jamestronic_sdk._unset import UNSET, Unset
+from jamestronic_sdk.admin import Admin
 from jamestronic_sdk.auth import Auth
 from jamestronic_sdk.errors import ConfigurationError, DataError, InvalidInputError
 from jamestronic_sdk.models import Ticket, TicketT
@@ -182,13 +183,16 @@ class JamesTronic(Generic[TicketT]):
 
     def _bind(self) -> None:
         """Make the parts that depend on the options."""
-        from jamestronic_sdk._http import Wire  # noqa: PLC0415 - imports httpx
+        from jamestronic_sdk._http import FixedToken, Wire  # noqa: PLC0415 - imports httpx
 
         self._wire: Wire = Wire(
             core=self._core, tokens=self._auth, timeout=self._timeout, policy=self._policy
         )
         self._tickets: Tickets[TicketT] = Tickets(self._wire, self._model)
         self._profiles: Profiles = Profiles(self._wire, self._auth)
+        # A service key's own wire: whoever is signed in, these calls are the service's.
+        service = FixedToken(self.settings.key.get_secret_value())
+        self._admin: Admin = Admin(self._wire.with_tokens(service))
 
     @property
     def settings(self) -> Settings:
@@ -256,6 +260,11 @@ class JamesTronic(Generic[TicketT]):
             ready_timeout=ready_timeout,
             read_timeout=read_timeout,
         )
+
+    @property
+    def admin(self) -> Admin:
+        """Accounts and roles; needs the service key."""
+        return self._admin
 
     @property
     def is_open(self) -> bool:
