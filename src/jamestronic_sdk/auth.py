@@ -38,7 +38,6 @@ from jamestronic_sdk.errors import (
     NotSignedInError,
     Retry,
     SessionExpiredError,
-    TransportError,
 )
 from jamestronic_sdk.models import LAZY, Profile, Role
 
@@ -247,8 +246,8 @@ class Auth:
     async def sign_in(self, *, email: str, password: str) -> Me:
         """Sign in with e-mail address and password; replaces whoever was signed in.
 
-        When the password is refused or no answer comes, whoever was signed in before still is. When the
-        account has no active profile, the new session is revoked and nobody is signed in.
+        When it raises, whoever was signed in before still is, and the new session, if there was one, is
+        revoked. Cancelling is safe in the same way, but a new session then lives on until it expires.
 
         Args:
             email: The address; upper and lower case are the same.
@@ -337,7 +336,9 @@ class Auth:
                 return None
             try:
                 # Always renewed: that proves that the server still knows the session.
-                return await self._welcome(await self._refreshed(session, operation), operation)
+                session = await self._refreshed(session, operation)
+                await self._keep(session)
+                return await self._welcome(session, operation)
             except SessionExpiredError as error:
                 await self._forget_stored()
                 raise SessionExpiredError(
@@ -346,6 +347,10 @@ class Auth:
                     code=error.code,
                     status=error.status,
                 ) from error
+            except (NoProfileError, InactiveProfileError):
+                await self._forget_stored()
+                await self._undo(session)
+                raise
 
     async def change_password(self, password: str) -> None:
         """Give the person who is signed in another password; ends all of their other sessions.
@@ -484,28 +489,19 @@ class Auth:
 
     async def _enter(self, answer: AuthSession, door: AsyncGoTrueClient, operation: str) -> Me:
         """Make a new session the current one, if its person has an active profile. Lock is held."""
-        return await self._welcome(_Session.of(answer, door, self._core.clock), operation)
+        session = _Session.of(answer, door, self._core.clock)
+        try:
+            return await self._welcome(session, operation)
+        except JamesTronicError:
+            await self._undo(session)
+            raise
 
     async def _welcome(self, session: _Session, operation: str) -> Me:
-        """The rest of ``_enter``, for any session."""
+        """Look who it is, and let them in; nothing has changed when it raises. Lock is held."""
         from jamestronic_sdk._http import FixedToken  # noqa: PLC0415 - imports httpx
 
         wire = self._wire.with_tokens(FixedToken(session.access_token))
-        try:
-            me = await self._load_me(wire, session.user_id, operation)
-        except TransportError:
-            if operation != "auth.resume":
-                self._leave(None)
-                await self._undo(session)
-            raise
-        except SessionExpiredError:
-            self._leave(None)
-            raise
-        except JamesTronicError:
-            self._leave(None)
-            await self._forget_stored()
-            await self._undo(session)
-            raise
+        me = await self._load_me(wire, session.user_id, operation)
         self._me = me
         self._ended = None
         self._adopt(session, AuthChangeKind.SIGNED_IN)

@@ -13,7 +13,9 @@ from __future__ import annotations
 import copy
 import json
 import warnings
+from datetime import date
 from typing import TYPE_CHECKING, Any, Final, Generic, Self, cast
+from uuid import UUID
 
 from typing_extensions import override
 
@@ -294,10 +296,13 @@ class JamesTronic(Generic[TicketT]):
         if not name.replace("_", "a").isalnum() or not name.isascii():
             raise InvalidInputError("function must be a plain name of letters, digits and underscores.")
         operation = f"rpc.{name}"
-        values = dict(arguments or {})
         try:
-            json.dumps(values, default=str, allow_nan=False).encode()
-        except (TypeError, ValueError):
+            values: dict[str, object] = json.loads(
+                json.dumps(
+                    dict(arguments or {}), default=_json_value, allow_nan=False, ensure_ascii=False
+                ).encode()
+            )
+        except (TypeError, ValueError, RecursionError):
             raise InvalidInputError("arguments must be a mapping of names to JSON values.") from None
         response = await self._wire.send(
             lambda raw: raw.rpc(name, values), operation=operation, target=name, replayable=idempotent
@@ -341,6 +346,15 @@ class JamesTronic(Generic[TicketT]):
         state = "open" if self._core.is_open else "not open"
         key = mask(self.settings.key.get_secret_value())
         return f"<JamesTronic url={self.settings.url!r} key={key!r} {state}>"
+
+
+def _json_value(value: object) -> str:
+    """What JSON has no type for, as PostgreSQL reads it."""
+    if isinstance(value, UUID):
+        return str(value)
+    if isinstance(value, date):  # also a datetime
+        return value.isoformat()
+    raise TypeError(type(value).__name__)
 
 
 def _policy(retries: int | RetryPolicy) -> RetryPolicy:

@@ -256,6 +256,7 @@ async def test_rpc_takes_plain_names_only(service: Service, name: Any) -> None:
     async with signed_in(service) as jt:
         with pytest.raises(InvalidInputError):
             await jt.rpc(name)
-        with pytest.raises(InvalidInputError):
-            await jt.rpc("f", {"x": float("nan")})
+        for arguments in ({"x": float("nan")}, {"x": object()}, {"x": "\ud800"}, {"x": b"y"}, [1], "ab"):
+            with pytest.raises(InvalidInputError):
+                await jt.rpc("f", arguments)  # type: ignore[arg-type]
     assert service.requests == []
