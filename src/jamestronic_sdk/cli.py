@@ -135,6 +135,22 @@ def stop(data_dir: _DataDir = None) -> None:
 
 
 @local.command()
+def seed(data_dir: _DataDir = None) -> None:
+    """Create invented people and tickets in the running local stack."""
+    import asyncio
+
+    from jamestronic_sdk.local import control
+    from jamestronic_sdk.local.seed import DEMO_PASSWORD, PEOPLE, TICKETS
+    from jamestronic_sdk.local.seed import seed as create
+
+    settings = control.environment(data_dir or control.default_data_dir())
+    asyncio.run(create(settings["SUPABASE_URL"], settings["SUPABASE_SERVICE_ROLE_KEY"]))
+    for person in PEOPLE:
+        typer.echo(f"{person.role.value:12}{person.email}")
+    typer.echo(f"{len(TICKETS)} tickets. Everybody's password is {DEMO_PASSWORD}.")
+
+
+@local.command()
 def status(data_dir: _DataDir = None) -> None:
     """Say whether the local stack runs: exit code 0, or 3 when it does not."""
     from jamestronic_sdk.local import control

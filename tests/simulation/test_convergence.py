@@ -1,0 +1,115 @@
+"""The engine against a simulated server, network and clock: thousands of histories, each replayable.
+
+A failure names its seed; replay one with ``pytest tests/simulation -k "convergence" --seed N``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tests.builders import ALICE
+from world import World
+
+from jamestronic_sdk.models import Ticket
+from jamestronic_sdk.store.engine import Engine
+from jamestronic_sdk.store.protocol import Signal
+from jamestronic_sdk.store.views import View
+
+VIEWS = {
+    "overview": View.overview(),
+    "technician": View.technician(ALICE),
+    "pool": View.technician(ALICE, includes_pool=True),
+}
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_convergence(name: str, seeds: range) -> None:
+    """After any history the view is what the database says, and the events tell how it got there."""
+    for seed in seeds:
+        try:
+            World(seed, VIEWS[name]).play()
+        except AssertionError as error:
+            error.add_note(f'replay: pytest tests/simulation -k "convergence and {name}" --seed {seed}')
+            raise
+
+
+class _NoVersionCheck(Engine):
+    def _is_news(self, *_: object) -> bool:
+        return True
+
+
+class _NoFence(Engine):
+    """Absence removes also what arrived during the read."""
+
+    def _confirm_absences(self, read: Any, found: Any, expected: Any, received_at: Any) -> None:
+        self._touched = dict.fromkeys(self._touched, 0)
+        super()._confirm_absences(read, found, expected, received_at)
+
+
+class _NoLookupBeforeReturn(Engine):
+    def _is_resurrection(self, *_: object) -> bool:
+        return False
+
+
+class _OneEmptyReadIsEnough(Engine):
+    @property
+    def _saw_empty(self) -> bool:
+        return True
+
+    @_saw_empty.setter
+    def _saw_empty(self, value: bool) -> None:
+        pass
+
+
+class _DeletedRowsAreForgotten(Engine):
+    def _on_row_deleted(self, item: Any) -> None:
+        super()._on_row_deleted(item)
+        self._tombstones.pop(item.ticket_id, None)
+
+
+class _LeavesAreForgotten(Engine):
+    def _bury(self, *args: Any, **kinds: Any) -> None:
+        pass
+
+
+class _EverythingIsInView(Engine):
+    def __init__(self, view: View) -> None:
+        super().__init__(_Everything(view.kind, view.profile_id))
+
+
+class _Everything(View):
+    def contains(self, ticket: Ticket) -> bool:
+        return bool(ticket)
+
+
+class _LiveWithoutProof(Engine):
+    """The status turns live as soon as the feed says so."""
+
+    def _on_feed_live(self) -> None:
+        super()._on_feed_live()
+        self._signal(Signal.VERIFIED)
+
+
+@pytest.mark.parametrize(
+    "mistaken",
+    [
+        _NoVersionCheck,
+        _NoFence,
+        _NoLookupBeforeReturn,
+        _OneEmptyReadIsEnough,
+        _DeletedRowsAreForgotten,
+        _LeavesAreForgotten,
+        _EverythingIsInView,
+        _LiveWithoutProof,
+    ],
+)
+def test_the_harness_bites(mistaken: type[Engine]) -> None:
+    """A known mistake, planted in the engine, is caught within a few hundred histories."""
+    for seed in range(500):
+        for view in VIEWS.values():
+            try:
+                World(seed, view, engine_type=mistaken).play()
+            except (AssertionError, KeyError):
+                return
+    pytest.fail("the planted mistake was not caught")
