@@ -1,75 +1,90 @@
-"""Typed Python client of the JamesTronic repair system."""
+"""Typed Python client of the JamesTronic repair system.
 
-from jamestronic_sdk.auth import Auth, Me
-from jamestronic_sdk.client import JamesTronic
-from jamestronic_sdk.errors import (
-    AlreadyRunningError,
-    ApiError,
-    AuthenticationError,
-    BadRequestError,
-    ClientClosedError,
-    ConfigurationError,
-    ConflictError,
-    ConnectionFailedError,
-    DataError,
-    InactiveProfileError,
-    InvalidCredentialsError,
-    InvalidInputError,
-    JamesTronicError,
-    LocalStackError,
-    NoProfileError,
-    NotFoundError,
-    NotSignedInError,
-    PermissionDeniedError,
-    PortInUseError,
-    RateLimitedError,
-    RequestTimeoutError,
-    Retry,
-    SchemaMissingError,
-    ServerError,
-    SessionExpiredError,
-    SqlError,
-    StoreClosedError,
-    StoreError,
-    ToolMissingError,
-    TransportError,
-)
-from jamestronic_sdk.models import (
-    NewTicket,
-    Profile,
-    Role,
-    Ticket,
-    TicketPatch,
-    TicketPriority,
-    TicketStatus,
-)
-from jamestronic_sdk.profiles import Profiles
-from jamestronic_sdk.retry import RetryPolicy
-from jamestronic_sdk.settings import Settings
-from jamestronic_sdk.store.audience import StatusChange
-from jamestronic_sdk.store.board import TicketBoard
-from jamestronic_sdk.store.events import (
-    Certainty,
-    Change,
-    Source,
-    TicketAssigned,
-    TicketCreated,
-    TicketEvent,
-    TicketRemoved,
-    TicketUnassigned,
-    TicketUpdated,
-)
-from jamestronic_sdk.store.metrics import LatencySummary, StoreMetrics
-from jamestronic_sdk.store.protocol import Freshness, FreshnessKind, StoreStatus
-from jamestronic_sdk.store.store import Subscription, TicketStore
-from jamestronic_sdk.store.streams import EventStream, Stream
-from jamestronic_sdk.store.views import View, ViewKind
-from jamestronic_sdk.tickets import TicketFilters, TicketPages, TicketQuery, Tickets
+The names come from their modules at first use: a program that only needs models or errors does not pay for
+the client, and ``import jamestronic_sdk`` alone costs next to nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from jamestronic_sdk.admin import Account, Admin
+    from jamestronic_sdk.auth import Auth, AuthChange, AuthChangeKind, AuthChanges, Me
+    from jamestronic_sdk.client import JamesTronic
+    from jamestronic_sdk.errors import (
+        AlreadyRunningError,
+        ApiError,
+        AuthenticationError,
+        BadRequestError,
+        ClientClosedError,
+        ConfigurationError,
+        ConflictError,
+        ConnectionFailedError,
+        DataError,
+        InactiveProfileError,
+        InvalidCredentialsError,
+        InvalidInputError,
+        JamesTronicError,
+        LocalStackError,
+        NoProfileError,
+        NotFoundError,
+        NotSignedInError,
+        PermissionDeniedError,
+        PortInUseError,
+        RateLimitedError,
+        RequestTimeoutError,
+        Retry,
+        SchemaMissingError,
+        ServerError,
+        SessionExpiredError,
+        SqlError,
+        StoreClosedError,
+        StoreError,
+        ToolMissingError,
+        TransportError,
+    )
+    from jamestronic_sdk.models import (
+        NewTicket,
+        Profile,
+        Role,
+        Ticket,
+        TicketPatch,
+        TicketPriority,
+        TicketStatus,
+    )
+    from jamestronic_sdk.profiles import Profiles
+    from jamestronic_sdk.retry import RetryPolicy
+    from jamestronic_sdk.sessions import FileSessionStore, SessionStore
+    from jamestronic_sdk.settings import Settings
+    from jamestronic_sdk.store.audience import StatusChange
+    from jamestronic_sdk.store.board import TicketBoard
+    from jamestronic_sdk.store.events import (
+        Certainty,
+        Change,
+        Source,
+        TicketAssigned,
+        TicketCreated,
+        TicketEvent,
+        TicketRemoved,
+        TicketUnassigned,
+        TicketUpdated,
+    )
+    from jamestronic_sdk.store.metrics import LatencySummary, StoreMetrics
+    from jamestronic_sdk.store.protocol import Freshness, FreshnessKind, StoreStatus
+    from jamestronic_sdk.store.store import Subscription, TicketStore
+    from jamestronic_sdk.store.streams import EventStream, Stream
+    from jamestronic_sdk.store.views import View, ViewKind
+    from jamestronic_sdk.tickets import TicketFilters, TicketPages, TicketQuery, Tickets
 
 __all__ = [
+    "Account",
+    "Admin",
     "AlreadyRunningError",
     "ApiError",
     "Auth",
+    "AuthChange",
+    "AuthChangeKind",
+    "AuthChanges",
     "AuthenticationError",
     "BadRequestError",
     "Certainty",
@@ -80,6 +95,7 @@ __all__ = [
     "ConnectionFailedError",
     "DataError",
     "EventStream",
+    "FileSessionStore",
     "Freshness",
     "FreshnessKind",
     "InactiveProfileError",
@@ -106,6 +122,7 @@ __all__ = [
     "SchemaMissingError",
     "ServerError",
     "SessionExpiredError",
+    "SessionStore",
     "Settings",
     "Source",
     "SqlError",
@@ -137,3 +154,80 @@ __all__ = [
     "View",
     "ViewKind",
 ]
+
+_HOMES = {
+    "admin": ("Account", "Admin"),
+    "auth": ("Auth", "AuthChange", "AuthChangeKind", "AuthChanges", "Me"),
+    "client": ("JamesTronic",),
+    "errors": (
+        "AlreadyRunningError",
+        "ApiError",
+        "AuthenticationError",
+        "BadRequestError",
+        "ClientClosedError",
+        "ConfigurationError",
+        "ConflictError",
+        "ConnectionFailedError",
+        "DataError",
+        "InactiveProfileError",
+        "InvalidCredentialsError",
+        "InvalidInputError",
+        "JamesTronicError",
+        "LocalStackError",
+        "NoProfileError",
+        "NotFoundError",
+        "NotSignedInError",
+        "PermissionDeniedError",
+        "PortInUseError",
+        "RateLimitedError",
+        "RequestTimeoutError",
+        "Retry",
+        "SchemaMissingError",
+        "ServerError",
+        "SessionExpiredError",
+        "SqlError",
+        "StoreClosedError",
+        "StoreError",
+        "ToolMissingError",
+        "TransportError",
+    ),
+    "models": ("NewTicket", "Profile", "Role", "Ticket", "TicketPatch", "TicketPriority", "TicketStatus"),
+    "profiles": ("Profiles",),
+    "retry": ("RetryPolicy",),
+    "sessions": ("FileSessionStore", "SessionStore"),
+    "settings": ("Settings",),
+    "store.audience": ("StatusChange",),
+    "store.board": ("TicketBoard",),
+    "store.events": (
+        "Certainty",
+        "Change",
+        "Source",
+        "TicketAssigned",
+        "TicketCreated",
+        "TicketEvent",
+        "TicketRemoved",
+        "TicketUnassigned",
+        "TicketUpdated",
+    ),
+    "store.metrics": ("LatencySummary", "StoreMetrics"),
+    "store.protocol": ("Freshness", "FreshnessKind", "StoreStatus"),
+    "store.store": ("Subscription", "TicketStore"),
+    "store.streams": ("EventStream", "Stream"),
+    "store.views": ("View", "ViewKind"),
+    "tickets": ("TicketFilters", "TicketPages", "TicketQuery", "Tickets"),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name from its module, once (PEP 562)."""
+    if name not in _HOME_OF:
+        message = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(message)
+    value = getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

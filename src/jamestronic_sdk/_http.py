@@ -94,7 +94,7 @@ class TokenSource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class FixedToken:
-    """One token and no way to renew it: for the first look at who signs in."""
+    """One token and no way to renew it: the first look at who signs in, and the service key."""
 
     token: str = field(repr=False)
 
@@ -105,7 +105,10 @@ class FixedToken:
     async def renew(self, stale: str) -> str:
         """Refuse."""
         del stale
-        raise SessionExpiredError("The new session has expired at once.", next_step="Check the clocks.")
+        raise SessionExpiredError(
+            "The token has expired, and there is no newer one.",
+            next_step="Check the clock of this machine, and that the key is still valid.",
+        )
 
 
 class _State(Enum):

@@ -13,20 +13,23 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import json
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, Final, Literal, TypeAlias
 from uuid import UUID
 
-from pydantic import TypeAdapter
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from typing_extensions import override
 
+from jamestronic_sdk._auth_changes import AuthChange, AuthChangeKind, AuthChanges
 from jamestronic_sdk._backoff import backoff
 from jamestronic_sdk._inputs import checked_text
 from jamestronic_sdk.errors import (
     ApiError,
     AuthenticationError,
+    ConfigurationError,
     DataError,
     InactiveProfileError,
     InvalidInputError,
@@ -45,8 +48,9 @@ if TYPE_CHECKING:
     from jamestronic_sdk._clock import Clock
     from jamestronic_sdk._http import Core, Wire
     from jamestronic_sdk.retry import RetryPolicy
+    from jamestronic_sdk.sessions import SessionStore
 
-__all__ = ["Auth", "Me", "SignOutScope", "TokenCallback"]
+__all__ = ["Auth", "AuthChange", "AuthChangeKind", "AuthChanges", "Me", "SignOutScope", "TokenCallback"]
 
 _log: Final = logging.getLogger("jamestronic_sdk.auth")
 
@@ -87,6 +91,19 @@ class Me:
         return self.profile.role
 
 
+class _Stored(BaseModel):
+    """A session as text."""
+
+    model_config: ClassVar[ConfigDict] = ConfigDict(defer_build=True, hide_input_in_errors=True)
+
+    project: str
+    user_id: UUID
+    access_token: str
+    refresh_token: str
+    lifetime: float
+    ends_wall: float
+
+
 @dataclass(frozen=True, slots=True)
 class _Session:
     """One session and when its access token ends, on both of the machine's clocks.
@@ -121,6 +138,38 @@ class _Session:
         """Seconds that the access token is still good for; negative when it has expired."""
         return min(self.ends_now - clock.now(), self.ends_wall - clock.wall())
 
+    def to_text(self, project: str) -> str:
+        """For a ``SessionStore``."""
+        return json.dumps(
+            {
+                "project": project,
+                "user_id": str(self.user_id),
+                "access_token": self.access_token,
+                "refresh_token": self.refresh_token,
+                "lifetime": self.lifetime,
+                "ends_wall": self.ends_wall,
+            }
+        )
+
+    @classmethod
+    def from_text(cls, text: str, project: str, door: AsyncGoTrueClient, clock: Clock) -> _Session | None:
+        """From a ``SessionStore``; None for what is malformed or belongs to another project."""
+        try:
+            stored = _Stored.model_validate_json(text)
+        except ValidationError:
+            return None
+        if stored.project != project:
+            return None
+        return cls(
+            user_id=stored.user_id,
+            access_token=stored.access_token,
+            refresh_token=stored.refresh_token,
+            door=door,
+            lifetime=stored.lifetime,
+            ends_now=clock.now() + stored.ends_wall - clock.wall(),
+            ends_wall=stored.ends_wall,
+        )
+
     def margin(self, wanted: float) -> float:
         """``wanted`` seconds, or less for a token that lives so short that it would always be stale."""
         return min(wanted, self.lifetime / 3)
@@ -129,11 +178,14 @@ class _Session:
 class Auth:
     """Who is signed in; reach it as ``jt.auth``."""
 
-    def __init__(self, core: Core, timeout: float | None, policy: RetryPolicy) -> None:
+    def __init__(
+        self, core: Core, timeout: float | None, policy: RetryPolicy, store: SessionStore | None
+    ) -> None:
         from jamestronic_sdk._http import Wire  # noqa: PLC0415 - imports httpx
 
         self._core: Final = core
         self._wire: Final = Wire(core=core, tokens=self, timeout=timeout, policy=policy)
+        self._store: Final = store
         self._lock: Final = asyncio.Lock()
         self._changed: Final = asyncio.Event()
         self._session: _Session | None = None
@@ -142,6 +194,7 @@ class Auth:
         self._refresh_rounds = 0
         self._refresh_failure: JamesTronicError | None = None
         self._callbacks: dict[object, TokenCallback] = {}
+        self._streams: dict[AuthChanges, None] = {}
 
     @override
     def __repr__(self) -> str:
@@ -179,15 +232,22 @@ class Auth:
         me = await self._load_me(self._wire, session.user_id, "auth.reload_me")
         if self._session is not None and self._session.user_id == session.user_id:
             self._me = me
+            self._announce(AuthChange(AuthChangeKind.PROFILE_RELOADED, me))
         return me
+
+    def changes(self) -> AuthChanges:
+        """A stream of what happens to the session from now on; close it, or use ``async with``."""
+        stream = AuthChanges(lambda one: self._streams.pop(one, None))
+        self._streams[stream] = None
+        return stream
 
     # -- in and out --------------------------------------------------------------------------------
 
     async def sign_in(self, *, email: str, password: str) -> Me:
         """Sign in with e-mail address and password; replaces whoever was signed in.
 
-        When the password is refused or no answer comes, whoever was signed in before still is. When the
-        account has no active profile, the new session is revoked and nobody is signed in.
+        When it raises, whoever was signed in before still is, and the new session, if there was one, is
+        revoked. Cancelling is safe in the same way, but a new session then lives on until it expires.
 
         Args:
             email: The address; upper and lower case are the same.
@@ -218,6 +278,101 @@ class Auth:
                 raise DataError(f"{operation}: Auth answered without a session.")
             return await self._enter(answer.session, door, operation)
 
+    async def sign_up(self, *, email: str, password: str, full_name: str = "") -> Me | None:
+        """Make an account of one's own; the database gives it the profile of a customer.
+
+        Args:
+            email: The address.
+            password: At least as long as the project asks for, at most 72 bytes.
+            full_name: The name to show.
+
+        Returns:
+            The person, signed in; None when the project first wants the address confirmed.
+
+        Raises:
+            InvalidInputError: An argument is malformed; nothing was sent.
+            ConflictError: There is such an account. A project that confirms addresses does not say so.
+            BadRequestError: The password is too weak, or the address malformed.
+            PermissionDeniedError: The project takes no sign-ups.
+            JamesTronicError: As ``sign_in``.
+        """
+        operation = "auth.sign_up"
+        address = checked_text(email, "email", limit=320).strip()
+        secret = checked_text(password, "password", limit=1000)
+        data = {"full_name": checked_text(full_name, "full_name", limit=200)} if full_name else {}
+        async with self._lock:
+            door = self._core.door()
+            answer = await self._wire.ask_auth(
+                lambda: door.sign_up({"email": address, "password": secret, "options": {"data": data}}),
+                operation=operation,
+            )
+            if answer.session is None:
+                return None
+            return await self._enter(answer.session, door, operation)
+
+    async def resume(self) -> Me | None:
+        """Take up the session that the ``session_store`` holds from an earlier run.
+
+        Returns:
+            The person; None when nothing usable is stored.
+
+        Raises:
+            ConfigurationError: The store can't be read.
+            SessionExpiredError: It ended on the server; it is forgotten. Sign in again.
+            NoProfileError: The account has no profile any more; the session is revoked and forgotten.
+            InactiveProfileError: The profile was deactivated; the same.
+            TransportError: No answer came; the stored session is kept.
+            JamesTronicError: As ``sign_in``.
+        """
+        operation = "auth.resume"
+        self._core.require_open()
+        text = await self._stored()
+        if text is None:
+            return None
+        clock = self._core.clock
+        async with self._lock:
+            session = _Session.from_text(text, self._core.settings.url, self._core.door(), clock)
+            if session is None:
+                return None
+            try:
+                # Always renewed: that proves that the server still knows the session.
+                session = await self._refreshed(session, operation)
+                await self._keep(session)
+                return await self._welcome(session, operation)
+            except SessionExpiredError as error:
+                await self._forget_stored()
+                raise SessionExpiredError(
+                    "The stored session has ended on the server.",
+                    next_step="Sign in again.",
+                    code=error.code,
+                    status=error.status,
+                ) from error
+            except (NoProfileError, InactiveProfileError):
+                await self._forget_stored()
+                await self._undo(session)
+                raise
+
+    async def change_password(self, password: str) -> None:
+        """Give the person who is signed in another password; ends all of their other sessions.
+
+        Args:
+            password: The new one.
+
+        Raises:
+            NotSignedInError: Nobody is signed in.
+            BadRequestError: It is too weak, or the same as before.
+            InvalidInputError: It is malformed; nothing was sent.
+            JamesTronicError: See ``errors.py``.
+        """
+        operation = "auth.change_password"
+        secret = checked_text(password, "password", limit=1000)
+        await self.access_token()
+        async with self._lock:
+            door = self._require_session(operation).door
+            await self._wire.ask_auth(
+                lambda: door.update_user({"password": secret}), operation=operation, replayable=True
+            )
+
     async def sign_out(self, scope: SignOutScope = "local") -> None:
         """End sessions; nothing happens when nobody is signed in.
 
@@ -242,6 +397,7 @@ class Auth:
                 return
             if scope != "others":
                 self._leave(None)
+                await self._forget_stored()
             await self._revoke(session, scope)
 
     # -- tokens ------------------------------------------------------------------------------------
@@ -333,19 +489,23 @@ class Auth:
 
     async def _enter(self, answer: AuthSession, door: AsyncGoTrueClient, operation: str) -> Me:
         """Make a new session the current one, if its person has an active profile. Lock is held."""
-        from jamestronic_sdk._http import FixedToken  # noqa: PLC0415 - imports httpx
-
         session = _Session.of(answer, door, self._core.clock)
-        wire = self._wire.with_tokens(FixedToken(session.access_token))
         try:
-            me = await self._load_me(wire, session.user_id, operation)
+            return await self._welcome(session, operation)
         except JamesTronicError:
-            self._leave(None)
             await self._undo(session)
             raise
+
+    async def _welcome(self, session: _Session, operation: str) -> Me:
+        """Look who it is, and let them in; nothing has changed when it raises. Lock is held."""
+        from jamestronic_sdk._http import FixedToken  # noqa: PLC0415 - imports httpx
+
+        wire = self._wire.with_tokens(FixedToken(session.access_token))
+        me = await self._load_me(wire, session.user_id, operation)
         self._me = me
         self._ended = None
-        self._adopt(session)
+        self._adopt(session, AuthChangeKind.SIGNED_IN)
+        await self._keep(session)
         _log.info("signed in", extra={"role": str(me.role)})
         return me
 
@@ -389,10 +549,43 @@ class Auth:
                 raise
             # The session is gone already, which is what was asked for.
 
-    def _adopt(self, session: _Session) -> None:
+    def _adopt(self, session: _Session, kind: AuthChangeKind) -> None:
         self._session = session
         self._core.authorize_raw(session.access_token)
         self._tell(session.access_token)
+        self._announce(AuthChange(kind, self._me))
+
+    def _announce(self, change: AuthChange) -> None:
+        for stream in tuple(self._streams):
+            stream.put_nowait(change)
+
+    async def _keep(self, session: _Session) -> None:
+        """Store the session; a failure costs the next start its sign-in, not this one its work."""
+        if self._store is None:
+            return
+        try:
+            await self._store.save(session.to_text(self._core.settings.url))
+        except Exception:  # noqa: BLE001 - a store is a guest; logged with its traceback
+            _log.exception("the session could not be stored")
+
+    async def _stored(self) -> str | None:
+        if self._store is None:
+            return None
+        try:
+            return await self._store.load()
+        except (OSError, ValueError) as error:
+            raise ConfigurationError(
+                f"The session_store can't be read ({type(error).__name__}).",
+                next_step="Repair or clear it, then sign in.",
+            ) from error
+
+    async def _forget_stored(self) -> None:
+        if self._store is None:
+            return
+        try:
+            await self._store.clear()
+        except Exception:  # noqa: BLE001 - a store is a guest; logged with its traceback
+            _log.exception("the stored session could not be removed")
 
     def _leave(self, reason: JamesTronicError | None) -> None:
         was_signed_in = self._session is not None
@@ -402,6 +595,7 @@ class Auth:
         self._core.authorize_raw(None)
         if was_signed_in:
             self._tell(None)
+            self._announce(AuthChange(AuthChangeKind.SIGNED_OUT, None, reason))
 
     def _tell(self, token: str | None) -> None:
         self._changed.set()
@@ -449,6 +643,18 @@ class Auth:
         raise error
 
     async def _refresh_while_locked(self, session: _Session, operation: str) -> None:
+        try:
+            fresh = await self._refreshed(session, operation)
+        except SessionExpiredError as error:
+            _log.warning("signed out: the session could not be renewed [%s]", error.code or error.status)
+            self._leave(error)
+            await self._forget_stored()
+            raise copy.copy(error) from error
+        self._adopt(fresh, AuthChangeKind.TOKEN_REFRESHED)
+        await self._keep(fresh)
+
+    async def _refreshed(self, session: _Session, operation: str) -> _Session:
+        """The session's next one; SessionExpiredError when Auth itself says that there is none."""
         door = session.door
         try:
             answer = await self._wire.ask_auth(
@@ -458,15 +664,12 @@ class Auth:
             if error.code is None or error.retry is not Retry.NEVER:
                 # Without a code it is not Auth that speaks: a captive portal must not sign anybody out.
                 raise
-            ended = SessionExpiredError(
+            raise SessionExpiredError(
                 "The session has ended on the server.",
                 next_step="Sign in again.",
                 code=error.code,
                 status=error.status,
-            )
-            _log.warning("signed out: the session could not be renewed [%s]", error.code or error.status)
-            self._leave(ended)
-            raise copy.copy(ended) from error
+            ) from error
         if answer.session is None:
             raise DataError(f"{operation}: Auth answered without a session.")
-        self._adopt(_Session.of(answer.session, door, self._core.clock))
+        return _Session.of(answer.session, door, self._core.clock)

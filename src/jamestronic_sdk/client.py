@@ -13,7 +13,9 @@ from __future__ import annotations
 import copy
 import json
 import warnings
+from datetime import date
 from typing import TYPE_CHECKING, Any, Final, Generic, Self, cast
+from uuid import UUID
 
 from typing_extensions import override
 
@@ -22,6 +24,7 @@ from jamestronic_sdk._clock import SYSTEM_CLOCK
 from jamestronic_sdk._inputs import checked_text
 from jamestronic_sdk._redact import mask
 from jamestronic_sdk._unset import UNSET, Unset
+from jamestronic_sdk.admin import Admin
 from jamestronic_sdk.auth import Auth
 from jamestronic_sdk.errors import ConfigurationError, DataError, InvalidInputError
 from jamestronic_sdk.models import Ticket, TicketT
@@ -40,6 +43,7 @@ if TYPE_CHECKING:
 
     from jamestronic_sdk._clock import Clock
     from jamestronic_sdk._http import Core, Wire
+    from jamestronic_sdk.sessions import SessionStore
     from jamestronic_sdk.store.store import TicketStore
     from jamestronic_sdk.store.views import View
 
@@ -85,6 +89,7 @@ class JamesTronic(Generic[TicketT]):
         timeout: Seconds for one try of a call; None waits for ever.
         retries: Repeats of reads and of commands, 0 to 10; or a whole ``RetryPolicy``.
         ticket_model: A subclass of ``Ticket`` that types a program's own columns; None is ``Ticket``.
+        session_store: Where the session waits for the next start (``auth.resume``); None: nowhere.
         env_file: The ``.env`` file; None reads none.
         clock: For tests.
         rng: For tests.
@@ -103,6 +108,7 @@ class JamesTronic(Generic[TicketT]):
         timeout: float | None = DEFAULT_TIMEOUT,
         retries: int | RetryPolicy = 2,
         ticket_model: type[TicketT] | None = None,
+        session_store: SessionStore | None = None,
         env_file: str | Path | None = ".env",
         clock: Clock = SYSTEM_CLOCK,
         rng: random.Random = SYSTEM_RANDOM,
@@ -119,7 +125,7 @@ class JamesTronic(Generic[TicketT]):
         self._model: Final[type[TicketT]] = _checked_model(ticket_model)
         self._core: Final = Core(settings, clock=clock, rng=rng)
         self._handle: Final = _Handle(self._core)
-        self._auth: Final = Auth(self._core, self._timeout, self._policy)
+        self._auth: Final = Auth(self._core, self._timeout, self._policy, session_store)
         self._bind()
 
     @classmethod
@@ -130,6 +136,7 @@ class JamesTronic(Generic[TicketT]):
         timeout: float | None = DEFAULT_TIMEOUT,
         retries: int | RetryPolicy = 2,
         ticket_model: type[TicketT] | None = None,
+        session_store: SessionStore | None = None,
         env_file: str | Path | None = ".env",
     ) -> Self:
         """A client from ``SUPABASE_URL`` and ``SUPABASE_KEY`` (or ``SUPABASE_ANON_KEY``), or ``.env``.
@@ -139,13 +146,19 @@ class JamesTronic(Generic[TicketT]):
             timeout: As in the constructor.
             retries: As in the constructor.
             ticket_model: As in the constructor.
+            session_store: As in the constructor.
             env_file: As in the constructor.
 
         Raises:
             ConfigurationError: A variable is missing or malformed.
         """
         return cls(
-            service=service, timeout=timeout, retries=retries, ticket_model=ticket_model, env_file=env_file
+            service=service,
+            timeout=timeout,
+            retries=retries,
+            ticket_model=ticket_model,
+            session_store=session_store,
+            env_file=env_file,
         )
 
     def with_options(
@@ -172,13 +185,16 @@ class JamesTronic(Generic[TicketT]):
 
     def _bind(self) -> None:
         """Make the parts that depend on the options."""
-        from jamestronic_sdk._http import Wire  # noqa: PLC0415 - imports httpx
+        from jamestronic_sdk._http import FixedToken, Wire  # noqa: PLC0415 - imports httpx
 
         self._wire: Wire = Wire(
             core=self._core, tokens=self._auth, timeout=self._timeout, policy=self._policy
         )
         self._tickets: Tickets[TicketT] = Tickets(self._wire, self._model)
         self._profiles: Profiles = Profiles(self._wire, self._auth)
+        # A service key's own wire: whoever is signed in, these calls are the service's.
+        service = FixedToken(self.settings.key.get_secret_value())
+        self._admin: Admin = Admin(self._wire.with_tokens(service))
 
     @property
     def settings(self) -> Settings:
@@ -248,6 +264,11 @@ class JamesTronic(Generic[TicketT]):
         )
 
     @property
+    def admin(self) -> Admin:
+        """Accounts and roles; needs the service key."""
+        return self._admin
+
+    @property
     def is_open(self) -> bool:
         """Whether calls are possible."""
         return self._core.is_open
@@ -275,10 +296,13 @@ class JamesTronic(Generic[TicketT]):
         if not name.replace("_", "a").isalnum() or not name.isascii():
             raise InvalidInputError("function must be a plain name of letters, digits and underscores.")
         operation = f"rpc.{name}"
-        values = dict(arguments or {})
         try:
-            json.dumps(values, default=str, allow_nan=False).encode()
-        except (TypeError, ValueError):
+            values: dict[str, object] = json.loads(
+                json.dumps(
+                    dict(arguments or {}), default=_json_value, allow_nan=False, ensure_ascii=False
+                ).encode()
+            )
+        except (TypeError, ValueError, RecursionError):
             raise InvalidInputError("arguments must be a mapping of names to JSON values.") from None
         response = await self._wire.send(
             lambda raw: raw.rpc(name, values), operation=operation, target=name, replayable=idempotent
@@ -322,6 +346,15 @@ class JamesTronic(Generic[TicketT]):
         state = "open" if self._core.is_open else "not open"
         key = mask(self.settings.key.get_secret_value())
         return f"<JamesTronic url={self.settings.url!r} key={key!r} {state}>"
+
+
+def _json_value(value: object) -> str:
+    """What JSON has no type for, as PostgreSQL reads it."""
+    if isinstance(value, UUID):
+        return str(value)
+    if isinstance(value, date):  # also a datetime
+        return value.isoformat()
+    raise TypeError(type(value).__name__)
 
 
 def _policy(retries: int | RetryPolicy) -> RetryPolicy:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final
 from uuid import UUID
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, field_validator
@@ -107,7 +107,7 @@ class Row(_Discreet):
     """What all rows share: frozen, and open to columns of a newer database."""
 
     # Built at first use: building is a third of what importing this package costs.
-    model_config = ConfigDict(
+    model_config: ClassVar[ConfigDict] = ConfigDict(
         frozen=True, extra="allow", populate_by_name=True, hide_input_in_errors=True, defer_build=True
     )
 
@@ -197,7 +197,7 @@ def _no_nul(value: object) -> object:
 class _Input(_Discreet):
     """What all inputs share: frozen, strict about names, checked before anything goes over the network."""
 
-    model_config = ConfigDict(
+    model_config: ClassVar[ConfigDict] = ConfigDict(
         frozen=True,
         extra="forbid",
         str_strip_whitespace=True,

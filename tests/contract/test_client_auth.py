@@ -6,12 +6,16 @@ import asyncio
 import dataclasses
 import time
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import pytest
 from client_people import Shop, open_shop
 
 from jamestronic_sdk import (
+    BadRequestError,
+    ConflictError,
     ConnectionFailedError,
+    FileSessionStore,
     InactiveProfileError,
     InvalidCredentialsError,
     JamesTronic,
@@ -26,6 +30,7 @@ from jamestronic_sdk.local.tokens import make_jwt, verify_jwt
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
 
 @pytest.fixture
@@ -154,6 +159,41 @@ async def test_rotation_goes_on_and_on(shop: Shop) -> None:
             await jt.tickets.list(limit=1)
         assert jt.auth.is_signed_in
         assert len(seen) >= 1
+
+
+async def test_a_session_goes_on_in_the_next_run(shop: Shop, tmp_path: Path) -> None:
+    person = await shop.person(Role.TECHNICIAN)
+    store = FileSessionStore(tmp_path / "session")
+    async with shop.client(session_store=store) as jt:
+        me = await jt.auth.sign_in(email=person.email, password=person.password)
+    for _ in range(2):
+        async with shop.client(session_store=store) as jt:
+            assert await jt.auth.resume() == me
+            await jt.tickets.list()
+    async with shop.client() as elsewhere:
+        await elsewhere.auth.sign_in(email=person.email, password=person.password)
+        await elsewhere.auth.sign_out("others")
+    async with shop.client(session_store=store) as jt:
+        with pytest.raises(SessionExpiredError):
+            await jt.auth.resume()
+        assert await jt.auth.resume() is None
+
+
+async def test_sign_up_and_change_of_password(shop: Shop) -> None:
+    email = f"new-{uuid4().hex[:8]}@example.test"
+    async with shop.client() as jt:
+        me = await jt.auth.sign_up(email=email, password="a first password", full_name="Neu Ling")
+        assert me is not None
+        assert (me.role, me.profile.full_name) == (Role.CUSTOMER, "Neu Ling")
+        with pytest.raises(ConflictError):
+            await jt.auth.sign_up(email=email, password="a first password")
+        with pytest.raises(BadRequestError):
+            await jt.auth.change_password("x")
+        await jt.auth.change_password("a second password")
+        await jt.auth.sign_out()
+        with pytest.raises(InvalidCredentialsError):
+            await jt.auth.sign_in(email=email, password="a first password")
+        await jt.auth.sign_in(email=email, password="a second password")
 
 
 async def test_two_people_in_one_program(shop: Shop) -> None:

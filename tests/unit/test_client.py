@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import gc
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -56,9 +58,26 @@ def test_exports_are_complete_and_sorted() -> None:
         assert getattr(jamestronic_sdk, name).__module__.startswith("jamestronic_sdk.")
 
 
+def test_every_name_has_a_home_and_is_seen_by_type_checkers() -> None:
+    source = ast.parse(Path(str(jamestronic_sdk.__file__)).read_text(encoding="utf-8"))
+    typed = {
+        (str(node.module).removeprefix("jamestronic_sdk."), alias.name)
+        for block in source.body
+        if isinstance(block, ast.If)
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert typed == {(module, name) for name, module in jamestronic_sdk._HOME_OF.items()}
+    assert {name for _, name in typed} == set(jamestronic_sdk.__all__)
+    assert set(jamestronic_sdk.__all__) <= set(dir(jamestronic_sdk))
+    with pytest.raises(AttributeError, match="no_such_name"):
+        _ = jamestronic_sdk.no_such_name
+
+
 def test_importing_the_package_imports_no_http_library() -> None:
     heavy = {"httpx", "supabase", "websockets", "tenacity", "pydantic_settings", "aiohttp"}
-    code = f"import sys, jamestronic_sdk; print(sorted({heavy!r} & set(sys.modules)))"
+    code = f"import sys; from jamestronic_sdk import *; print(sorted({heavy!r} & set(sys.modules)))"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "[]"
 
@@ -256,6 +275,7 @@ async def test_rpc_takes_plain_names_only(service: Service, name: Any) -> None:
     async with signed_in(service) as jt:
         with pytest.raises(InvalidInputError):
             await jt.rpc(name)
-        with pytest.raises(InvalidInputError):
-            await jt.rpc("f", {"x": float("nan")})
+        for arguments in ({"x": float("nan")}, {"x": object()}, {"x": "\ud800"}, {"x": b"y"}, [1], "ab"):
+            with pytest.raises(InvalidInputError):
+                await jt.rpc("f", arguments)  # type: ignore[arg-type]
     assert service.requests == []
