@@ -496,6 +496,15 @@ def test_a_refresh_is_answered_by_a_read_that_began_after_it_was_asked() -> None
     assert Resolve(7, None) in bench.read()
 
 
+def test_a_refresh_waits_for_the_rows_that_its_read_left_in_doubt() -> None:
+    bench = technician(mine(1, number=2))
+    bench.feed(RefreshAsked(7))
+    bench.row(mine(3))
+    assert not [effect for effect in bench.read(mine(1, number=2)) if isinstance(effect, Resolve)]
+    assert Resolve(7, None) in bench.look_up()
+    assert bench.held == {2: 1}
+
+
 def test_a_refresh_hears_of_its_failure() -> None:
     bench = overview()
     bench.feed(RefreshAsked(7))

@@ -155,6 +155,9 @@ class Engine:
         self._saw_empty = False
         self._burst_began_at: float | None = None
         self._refreshes: list[tuple[int, int]] = []
+        """Token and step of those who wait for a read that begins after the step."""
+        self._settling: list[int] = []
+        """Tokens whose read is done, but it left rows in doubt."""
         self._now = 0.0
         self._effects: list[Effect] = []
         self._events: list[TicketEvent] = []
@@ -356,6 +359,9 @@ class Engine:
         """Start what waits, lookups first: they are small, and somebody's alert hangs on them."""
         if self._read is not None or self._is_backing_off or self._is_closed:
             return
+        if not self._work.doubts:
+            self._effects.extend(Resolve(token, None) for token in self._settling)
+            self._settling.clear()
         if self._work.doubts:
             ids = tuple(self._work.doubts)[: self.config.lookup_limit]
             for ticket_id in ids:
@@ -410,7 +416,7 @@ class Engine:
         )
         spread = self.config.jitter * interval
         self._effects.append(SetTimer(Timer.READ, interval - spread, interval + spread))
-        self._answer_refreshes(read, None)
+        self._settling += self._take_refreshes(read)
 
     def _on_lookup_done(self, item: LookupDone) -> None:
         read = self._take_read(item.read_id)
@@ -430,8 +436,9 @@ class Engine:
         self._failures += 1
         self._failure_reason = type(item.error).__name__
         self._effects.append(Count("read_failures"))
-        if read.kind is ReadKind.FULL:
-            self._answer_refreshes(read, item.error)
+        failed = [*self._settling, *self._take_refreshes(read)]
+        self._settling.clear()
+        self._effects.extend(Resolve(token, item.error) for token in failed)
         self._wait_after_failure(item.error)
 
     def _wait_after_failure(self, error: JamesTronicError) -> None:
@@ -442,10 +449,13 @@ class Engine:
         low = high / 2 if error.retry is not Retry.SOON else 0.0
         self._effects.append(SetTimer(Timer.READ, low, high))
 
-    def _answer_refreshes(self, read: _Read, error: JamesTronicError | None) -> None:
+    def _take_refreshes(self, read: _Read) -> list[int]:
+        """The tokens that this read answers: it began after they were asked."""
+        if read.kind is not ReadKind.FULL:
+            return []
         answered = [token for token, step in self._refreshes if step <= read.began_step]
         self._refreshes = [(token, step) for token, step in self._refreshes if step > read.began_step]
-        self._effects.extend(Resolve(token, error) for token in answered)
+        return answered
 
     def _apply_read(self, read: _Read, tickets: Iterable[Ticket], received_at: datetime) -> None:
         for ticket in tickets:
