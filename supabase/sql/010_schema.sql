@@ -42,6 +42,16 @@ comment on schema private is 'jamestronic_sdk: helpers, logs and commands'' inne
 revoke all on schema private from public;
 grant usage on schema private to authenticated, service_role;
 
+create table if not exists private.sql_files (
+  name text not null,
+  checksum text not null,
+  applied_at timestamptz not null default now(),
+  constraint sql_files_pkey primary key (name)
+);
+comment on table private.sql_files is
+  'Which version of each of these files was applied last. Written by the last statement of an exported migration, read by `jamestronic sql check`.';
+revoke all on table private.sql_files from public, anon, authenticated, service_role;
+
 create sequence if not exists private.tickets_version_seq as bigint;
 comment on sequence private.tickets_version_seq is
   'One for all tickets: trigger tickets_10_stamp takes a number while it holds the row''s lock, so versions rise per row in commit order.';

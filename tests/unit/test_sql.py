@@ -100,7 +100,10 @@ def test_first_export_writes_every_file_in_increasing_seconds(tmp_path: Path) ->
 
     assert names(written) == ["20261122143059_010_one.sql", "20261122143100_020_two.sql"]
     one = sql.files()[0]
-    assert written[0].read_text() == (f"-- jamestronic_sdk: 010_one.sql sha256:{one.checksum}\nselect 1;\n")
+    copy = written[0].read_text()
+    assert copy.startswith(f"-- jamestronic_sdk: 010_one.sql sha256:{one.checksum}\nselect 1;\n")
+    assert copy == one.migration
+    assert f"values ('010_one.sql', '{one.checksum}')" in copy
 
 
 @pytest.mark.usefixtures("source")
