@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta, timezone
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from jamestronic_sdk import errors, sql
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 NOW = datetime(2026, 11, 22, 14, 30, 59, 999_999, tzinfo=UTC)
 
@@ -232,3 +229,19 @@ def test_empty_folder_is_refused(source: Path) -> None:
 
 def test_repr_does_not_print_the_file() -> None:
     assert "create" not in repr(sql.files()[0])
+
+
+def test_the_documentation_names_everything() -> None:
+    """docs/sql.md lists each table, function, policy and trigger."""
+    page = (Path(__file__).parents[2] / "docs" / "sql.md").read_text()
+    created = {
+        name
+        for file in sql.files()
+        for name in re.findall(
+            r"create (?:or replace )?(?:table if not exists|function|policy|trigger) (?:\w+\.)?(\w+)",
+            file.text,
+        )
+    }
+    documented = set(re.findall(r"\w+", page))
+
+    assert sorted(created - documented) == []
