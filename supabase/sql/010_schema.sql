@@ -37,9 +37,15 @@ begin
 end;
 $$;
 
-create schema if not exists private;
-comment on schema private is 'jamestronic_sdk: helpers, logs and commands'' inner parts. Not exposed by the data API.';
-revoke all on schema private from public;
+-- An app may have a schema of this name: what it granted and wrote there stays. A new schema grants nothing.
+do $$
+begin
+  if to_regnamespace('private') is null then
+    create schema private;
+    comment on schema private is 'Helpers, logs and the inner parts of commands. Not exposed by the data API.';
+  end if;
+end;
+$$;
 grant usage on schema private to authenticated, service_role;
 
 create table if not exists private.sql_files (
