@@ -4,6 +4,8 @@
 
     JamesTronicError
     ├── ConfigurationError (ValueError)        a setting is missing or malformed
+    ├── InvalidInputError (ValueError)         an argument is malformed; nothing was sent
+    ├── ClientClosedError (RuntimeError)       the client is not open: before `async with`, or after it
     ├── AuthenticationError                    who you are is not settled
     │   ├── InvalidCredentialsError            wrong e-mail, password or code
     │   ├── NotSignedInError                   the call needs a signed-in person
@@ -39,22 +41,27 @@ Never:
 
 from __future__ import annotations
 
+import json
 from enum import Enum
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from typing_extensions import override
+
+from jamestronic_sdk._redact import scrub
 
 __all__ = [
     "AlreadyRunningError",
     "ApiError",
     "AuthenticationError",
     "BadRequestError",
+    "ClientClosedError",
     "ConfigurationError",
     "ConflictError",
     "ConnectionFailedError",
     "DataError",
     "InactiveProfileError",
     "InvalidCredentialsError",
+    "InvalidInputError",
     "JamesTronicError",
     "LocalStackError",
     "NoProfileError",
@@ -125,6 +132,14 @@ def _rebuild(
 
 class ConfigurationError(JamesTronicError, ValueError):
     """A setting is missing or malformed; the message names the variable."""
+
+
+class InvalidInputError(JamesTronicError, ValueError):
+    """An argument is malformed or out of range; nothing was sent. The message names the argument."""
+
+
+class ClientClosedError(JamesTronicError, RuntimeError):
+    """The client is not open: it was used before ``async with``, or after it was closed."""
 
 
 class AuthenticationError(JamesTronicError):
@@ -214,6 +229,25 @@ class NotFoundError(ApiError):
 class ConflictError(ApiError):
     """Somebody was faster (``PT409``), or a unique or foreign key stands in the way."""
 
+    @property
+    def reason(self) -> str | None:
+        """What our SQL said, for example ``version_conflict``; None for a plain constraint."""
+        value = self._details().get("reason")
+        return value if isinstance(value, str) else None
+
+    @property
+    def current_version(self) -> int | None:
+        """The version that the ticket has now, when the database said so."""
+        value = self._details().get("current_version")
+        return value if isinstance(value, int) else None
+
+    def _details(self) -> dict[str, object]:
+        try:
+            parsed: object = json.loads(self.details or "")
+        except ValueError:
+            return {}
+        return cast("dict[str, object]", parsed) if isinstance(parsed, dict) else {}
+
 
 class RateLimitedError(ApiError):
     """Too many requests; ``retry_after`` in seconds when the server said."""
@@ -232,9 +266,18 @@ class ServerError(ApiError):
 
 
 class TransportError(JamesTronicError):
-    """No answer came; whether the request was carried out is unknown."""
+    """No answer came.
+
+    Attributes:
+        maybe_sent: Whether the server may have carried the request out. False when no connection was
+            made: then nothing happened, and even a plain write may be repeated.
+    """
 
     retry = Retry.SOON
+
+    def __init__(self, message: str, *, next_step: str | None = None, maybe_sent: bool = True) -> None:
+        super().__init__(message, next_step=next_step)
+        self.maybe_sent: Final = maybe_sent
 
 
 class ConnectionFailedError(TransportError, ConnectionError):
@@ -278,35 +321,52 @@ class AlreadyRunningError(LocalStackError):
 
 
 # --- codes -----------------------------------------------------------------------------------------
-# One row per code: the error class, and what `retry` it has when that differs from the class's.
-# SQLSTATEs: PostgreSQL, appendix A. PGRST codes: postgrest.org, "Errors". `PTxyz` is PostgREST's way
-# for a function to choose the HTTP status; ours are raised in supabase/sql/050_commands.sql.
+# One row per code. SQLSTATEs: PostgreSQL, appendix A. PGRST codes: postgrest.org, "Errors". `PTxyz` is
+# PostgREST's way for a function to choose the HTTP status; ours are raised in 050_commands.sql.
 
 _API_CODES: Final[dict[str, type[ApiError]]] = {
     "42501": PermissionDeniedError,  # insufficient_privilege, also "new row violates row-level security"
-    "28000": PermissionDeniedError,
+    "28000": PermissionDeniedError,  # invalid_authorization_specification
+    "28P01": PermissionDeniedError,  # invalid_password
     "23505": ConflictError,  # unique_violation
     "23503": ConflictError,  # foreign_key_violation
     "23502": BadRequestError,  # not_null_violation
     "23514": BadRequestError,  # check_violation
     "25006": BadRequestError,  # read_only_sql_transaction
+    "P0001": BadRequestError,  # raise_exception
+    "P0002": NotFoundError,  # no_data_found
     "42P01": SchemaMissingError,  # undefined_table
     "42703": SchemaMissingError,  # undefined_column
     "42883": SchemaMissingError,  # undefined_function
+    "PGRST106": SchemaMissingError,  # schema not exposed
+    "PGRST116": NotFoundError,  # not exactly one row
     "PGRST202": SchemaMissingError,  # function unknown
     "PGRST204": SchemaMissingError,  # column unknown on write
     "PGRST205": SchemaMissingError,  # table unknown (v13+)
-    "PGRST106": SchemaMissingError,  # schema not exposed
-    "PGRST116": NotFoundError,  # not exactly one row
     "PGRST302": PermissionDeniedError,  # anonymous access disabled
-    "P0002": NotFoundError,  # no_data_found
 }
+
+_API_STATUSES: Final[dict[int, type[ApiError]]] = {
+    401: PermissionDeniedError,
+    403: PermissionDeniedError,
+    404: NotFoundError,
+    406: NotFoundError,
+    408: ServerError,
+    409: ConflictError,
+    412: ConflictError,
+    425: ServerError,
+    429: RateLimitedError,
+}
+
+_SERVER_CLASSES: Final = frozenset({"08", "40", "53", "54", "55", "57", "58", "XX"})
+"""SQLSTATE classes that speak of the server's state, not of the request: connection, rollback, resources,
+limits, locks, intervention, system, internal."""
 
 _EXPIRED_JWT_CODES: Final = frozenset({"PGRST301", "PGRST303"})
 
 _SQL_FILES: Final[dict[str, str]] = {
-    "assign_ticket": "050_commands.sql",
     "unassign_ticket": "050_commands.sql",
+    "assign_ticket": "050_commands.sql",
     "claim_ticket": "050_commands.sql",
     "release_ticket": "050_commands.sql",
     "set_ticket_status": "050_commands.sql",
@@ -338,19 +398,21 @@ def api_error(
     hint: str | None = None,
     request_id: str | None = None,
     retry_after: float | None = None,
+    target: str | None = None,
 ) -> JamesTronicError:
     """The typed error for an error body of the data API.
 
     Args:
-        operation: What was tried, for example ``tickets.list``; also used to find the missing SQL file.
+        operation: What was tried, for example ``tickets.list``.
         status: HTTP status, if known.
         code: The body's ``code``.
-        message: The body's ``message``. It may quote values, so only its first line is used, and for
-            constraint violations (class 23) only the constraint's name.
+        message: The body's ``message``. It may quote values: only its first line is used, without what
+            looks like a secret, an e-mail address or a phone number.
         details: The body's ``details``; kept for ``PTxyz`` codes only, where it is ours (JSON).
         hint: The body's ``hint``.
         request_id: The gateway's request id.
         retry_after: Seconds from the ``Retry-After`` header.
+        target: The table or function that was called; names the SQL file when it is missing.
     """
     if is_expired_jwt(status, code, message):
         return SessionExpiredError(
@@ -359,14 +421,14 @@ def api_error(
             code=code,
             status=status,
         )
-    cls = _class_of(status, code)
+    cls = _api_class(status, code, message)
     return cls(
-        _safe_message(operation, cls, code, message),
-        next_step=_next_step(cls, operation, code, message),
+        _safe_message(operation, status, code, message),
+        next_step=_next_step(cls, operation, code, f"{message} {target or ''}"),
         status=status if status is not None else _status_of(code),
         code=code,
         details=details if code is not None and code.startswith("PT") else None,
-        hint=hint,
+        hint=scrub(hint) if hint else None,
         request_id=request_id,
         operation=operation,
         retry_after=retry_after,
@@ -376,54 +438,49 @@ def api_error(
 def _status_of(code: str | None) -> int | None:
     """The HTTP status inside ``PTxyz``, or a bare status (client libraries put it in ``code``)."""
     digits = code.removeprefix("PT") if code else ""
-    return int(digits) if len(digits) == 3 and digits.isdigit() else None
+    return int(digits) if len(digits) == 3 and digits.isascii() and digits.isdigit() else None
 
 
-def _class_of(status: int | None, code: str | None) -> type[ApiError]:  # noqa: PLR0911 - one table in prose
-    if code in _API_CODES:
+def _api_class(status: int | None, code: str | None, message: str) -> type[ApiError]:
+    if code is not None and code in _API_CODES:
         return _API_CODES[code]
-    effective = _status_of(code) or status
-    match effective:
-        case 401 | 403:
-            return PermissionDeniedError
-        case 404 | 406:
-            return NotFoundError
-        case 409 | 412:
-            return ConflictError
-        case 429:
-            return RateLimitedError
-        case int() if effective >= 500:
-            return ServerError
-        case int() if effective >= 400:
-            return BadRequestError
-        case _:
-            pass
-    if code is not None and (
-        code[:2] in {"08", "53", "57", "40", "55", "58", "XX"} or code.startswith("PGRST00")
-    ):
+    if code is None and status == 404 and not message:
+        # PostgREST 12 answers `{}` to a write on a table that it does not know.
+        return SchemaMissingError
+    if code is not None and ((len(code) == 5 and code[:2] in _SERVER_CLASSES) or code.startswith("PGRST00")):
         return ServerError
-    return BadRequestError
+    effective = _status_of(code) or status or 400
+    if effective in _API_STATUSES:
+        return _API_STATUSES[effective]
+    return ServerError if effective >= 500 else BadRequestError
 
 
-def _safe_message(operation: str, cls: type[ApiError], code: str | None, message: str) -> str:
+def _safe_message(operation: str, status: int | None, code: str | None, message: str) -> str:
     """What the server said, without what may quote a row."""
-    first_line = message.strip().splitlines()[0] if message.strip() else cls.__name__
     if code is not None and code.startswith("22"):
-        first_line = "a value has the wrong form"  # 22P02 quotes the value
-    return f"{operation}: {first_line.rstrip('.')} [{code or 'no code'}]."
+        said = "a value has the wrong form"  # 22P02 and its kin quote the value
+    else:
+        lines = message.strip().splitlines()
+        said = scrub(lines[0]) if lines else "refused"
+    facts = code or (f"HTTP {status}" if status is not None else "no code")
+    return f"{operation}: {said.rstrip('.')} [{facts}]."
 
 
-def _next_step(cls: type[ApiError], operation: str, code: str | None, message: str) -> str | None:
+def _next_step(cls: type[ApiError], operation: str, code: str | None, text: str) -> str | None:  # noqa: PLR0911 - a table in prose
     if cls is SchemaMissingError:
-        missing = next((file for name, file in _SQL_FILES.items() if name in message), None)
+        missing = next((file for name, file in _SQL_FILES.items() if name in text), None)
         file = f"supabase/sql/{missing}" if missing else "supabase/sql"
         return f"Apply {file}: `jamestronic sql export`, then `npx supabase db push`."
+    if code in _EXPIRED_JWT_CODES:
+        return "Check that SUPABASE_URL and SUPABASE_KEY are of the same project, then sign in again."
     if cls is ConflictError and code == "PT409":
         return "Reload the ticket and decide again."
     if cls is PermissionDeniedError:
-        return "Check the signed-in role, and that the SQL of this version is applied."
-    if cls is NotFoundError and operation.startswith("tickets."):
+        return "Check SUPABASE_KEY, the signed-in role, and that the SQL of this version is applied."
+    if cls is NotFoundError and operation.startswith(("tickets.", "profiles.")):
         return "It does not exist, or your role may not see it."
+    if cls in {ServerError, RateLimitedError}:
+        return "Try again later."
     return None
 
 
@@ -433,18 +490,41 @@ _AUTH_CODES: Final[dict[str, tuple[type[AuthenticationError], str]]] = {
     "phone_not_confirmed": (InvalidCredentialsError, "Confirm the phone number first."),
     "otp_expired": (InvalidCredentialsError, "Ask for a new code."),
     "user_banned": (InvalidCredentialsError, "An admin has blocked this account."),
+    "bad_code_verifier": (InvalidCredentialsError, "Start the sign-in again."),
+    "flow_state_not_found": (InvalidCredentialsError, "Start the sign-in again."),
+    "flow_state_expired": (InvalidCredentialsError, "Start the sign-in again."),
     "session_not_found": (SessionExpiredError, "Sign in again."),
     "session_expired": (SessionExpiredError, "Sign in again."),
     "refresh_token_not_found": (SessionExpiredError, "Sign in again."),
     "refresh_token_already_used": (SessionExpiredError, "Sign in again."),
     "user_not_found": (SessionExpiredError, "Sign in again."),
     "bad_jwt": (SessionExpiredError, "Sign in again."),
+    "invalid_jwt": (SessionExpiredError, "Sign in again."),
     "no_authorization": (NotSignedInError, "Sign in first."),
+}
+
+_AUTH_API_CODES: Final[dict[str, tuple[type[ApiError], str]]] = {
+    "weak_password": (BadRequestError, "Choose a longer password, one that is not in a list of leaked ones."),
+    "same_password": (BadRequestError, "Choose another password than the present one."),
+    "validation_failed": (BadRequestError, "Check the form of the e-mail address, phone number or code."),
+    "user_already_exists": (ConflictError, "Sign in instead."),
+    "email_exists": (ConflictError, "Use another e-mail address."),
+    "phone_exists": (ConflictError, "Use another phone number."),
+    "conflict": (ServerError, "Try again later."),
+    "not_admin": (PermissionDeniedError, "Use the service key."),
+    "signup_disabled": (PermissionDeniedError, "Ask an admin to create the account."),
+    "email_provider_disabled": (PermissionDeniedError, "Enable e-mail sign-in in the project's settings."),
+    "request_timeout": (ServerError, "Try again later."),
 }
 
 
 def auth_error(
-    *, operation: str, status: int | None = None, code: str | None = None, message: str = ""
+    *,
+    operation: str,
+    status: int | None = None,
+    code: str | None = None,
+    message: str = "",
+    retry_after: float | None = None,
 ) -> JamesTronicError:
     """The typed error for an error body of Auth.
 
@@ -452,28 +532,35 @@ def auth_error(
         operation: What was tried, for example ``auth.sign_in``.
         status: HTTP status.
         code: Auth's error code, for example ``invalid_credentials``.
-        message: Auth's text; used only where the code is unknown.
+        message: Auth's text; used, scrubbed, only where the code is unknown.
+        retry_after: Seconds from the ``Retry-After`` header, if there was one.
     """
-    if code in _AUTH_CODES:
-        cls, next_step = _AUTH_CODES[code]
-        return cls(f"{operation}: refused [{code}].", next_step=next_step, code=code, status=status)
-    if status == 429 or (code or "").startswith("over_"):
-        return RateLimitedError(
-            f"{operation}: too many requests [{code}].", next_step="Wait a minute.", status=status, code=code
-        )
-    if status is not None and status >= 500:
-        return ServerError(
-            f"{operation}: Auth failed [{status}].", status=status, code=code, operation=operation
-        )
-    if status in {401, 403}:
-        return PermissionDeniedError(
-            f"{operation}: not allowed [{code or status}].",
-            next_step="Check SUPABASE_KEY.",
-            status=status,
-            code=code,
-            operation=operation,
-        )
-    first_line = message.strip().splitlines()[0] if message.strip() else "refused"
-    return BadRequestError(
-        f"{operation}: {first_line} [{code or status}].", status=status, code=code, operation=operation
+    facts = code or (f"HTTP {status}" if status is not None else "no code")
+    if code is not None and code in _AUTH_CODES:
+        person, next_step = _AUTH_CODES[code]
+        return person(f"{operation}: refused [{facts}].", next_step=next_step, code=code, status=status)
+    cls, step, said = _auth_class(status, code, message)
+    return cls(
+        f"{operation}: {said} [{facts}].",
+        next_step=step,
+        status=status,
+        code=code,
+        operation=operation,
+        retry_after=retry_after,
     )
+
+
+def _auth_class(status: int | None, code: str | None, message: str) -> tuple[type[ApiError], str | None, str]:
+    """Class, next step and text for what is not about the person's session."""
+    if code is not None and code in _AUTH_API_CODES:
+        return (*_AUTH_API_CODES[code], "refused")
+    if status == 429 or (code or "").startswith("over_"):
+        return RateLimitedError, "Wait a minute.", "too many requests"
+    if status is not None and status >= 500:
+        return ServerError, "Try again later.", "Auth failed"
+    if status in {401, 403}:
+        return PermissionDeniedError, "Check SUPABASE_KEY.", "not allowed"
+    if status == 404 and code is None:
+        return NotFoundError, "Check SUPABASE_URL: no Auth service answers there.", "not found"
+    lines = message.strip().splitlines()
+    return BadRequestError, None, scrub(lines[0]).rstrip(".") if lines else "refused"

@@ -13,17 +13,21 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 from uuid import UUID
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
-from typing_extensions import override
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, field_validator
+from typing_extensions import TypeVar, override
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 __all__ = [
     "NewTicket",
     "Profile",
     "Role",
     "Ticket",
+    "TicketPatch",
     "TicketPriority",
     "TicketStatus",
 ]
@@ -80,21 +84,32 @@ Moment = Annotated[AwareDatetime, AfterValidator(_to_utc)]
 """An aware ``datetime``, converted to UTC."""
 
 
-class Row(BaseModel):
-    """What all rows share: frozen, and open to columns of a newer database."""
+LAZY: Final = ConfigDict(defer_build=True)
+"""For ``TypeAdapter``: build the validator at first use."""
 
-    model_config = ConfigDict(frozen=True, extra="allow", populate_by_name=True)
+
+class _Discreet(BaseModel):
+    """A model whose printed forms (``repr``, ``str``, rich, devtools) show only what ``_shown`` names."""
 
     @override
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._summary()})"
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        return [(name, getattr(self, name)) for name in self._shown()]
 
     @override
     def __str__(self) -> str:
         return repr(self)
 
-    def _summary(self) -> str:
-        return ""
+    def _shown(self) -> tuple[str, ...]:
+        return ()
+
+
+class Row(_Discreet):
+    """What all rows share: frozen, and open to columns of a newer database."""
+
+    # Built at first use: building is a third of what importing this package costs.
+    model_config = ConfigDict(
+        frozen=True, extra="allow", populate_by_name=True, hide_input_in_errors=True, defer_build=True
+    )
 
 
 class Profile(Row):
@@ -113,8 +128,8 @@ class Profile(Row):
     updated_at: Moment | None = None
 
     @override
-    def _summary(self) -> str:
-        return f"id={self.id}, role={str(self.role)!r}, is_active={self.is_active}"
+    def _shown(self) -> tuple[str, ...]:
+        return ("id", "role", "is_active")
 
 
 class Ticket(Row):
@@ -160,14 +175,52 @@ class Ticket(Row):
         return self.assigned_technician_id is not None
 
     @override
-    def _summary(self) -> str:
-        return f"id={self.id}, number={self.number}, version={self.version}, status={str(self.status)!r}"
+    def _shown(self) -> tuple[str, ...]:
+        return ("id", "number", "version", "status")
 
 
-class NewTicket(BaseModel):
+def _no_nul(value: object) -> object:
+    """PostgreSQL's text holds no NUL, and JSON no lone surrogate: refused here, not by the server."""
+    if isinstance(value, str):
+        if "\x00" in value:
+            message = "must not contain a NUL character"
+            raise ValueError(message)
+        if not value.isascii():
+            try:
+                value.encode()
+            except UnicodeEncodeError:
+                message = "must not contain a lone surrogate"
+                raise ValueError(message) from None
+    return value
+
+
+class _Input(_Discreet):
+    """What all inputs share: frozen, strict about names, checked before anything goes over the network."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        str_strip_whitespace=True,
+        hide_input_in_errors=True,
+        defer_build=True,
+    )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _storable(cls, value: object) -> object:
+        return _no_nul(value)
+
+    def to_row(self) -> dict[str, Any]:
+        """The columns to write, JSON-ready; what was not given is left out."""
+        return self.model_dump(mode="json", exclude_unset=True)
+
+
+TicketT = TypeVar("TicketT", bound=Ticket, default=Ticket)
+"""``Ticket``, or a program's subclass of it with columns of its own."""
+
+
+class NewTicket(_Input):
     """What is needed to open a ticket; checked before anything goes over the network."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
 
     title: str = Field(min_length=1, max_length=200)
     description: str = Field(default="", max_length=10_000)
@@ -182,6 +235,29 @@ class NewTicket(BaseModel):
     delivery_address: str | None = Field(default=None, max_length=500)
     scheduled_at: Moment | None = None
 
-    def to_row(self) -> dict[str, Any]:
-        """The columns to insert, JSON-ready; what was not given is left to the database's defaults."""
-        return self.model_dump(mode="json", exclude_unset=True)
+    @override
+    def _shown(self) -> tuple[str, ...]:
+        return ("priority",)
+
+
+class TicketPatch(_Input):
+    """Changes of plain columns; what is not given stays, None clears.
+
+    Status, technician and transporter are not here: they have commands, which check and lock.
+    """
+
+    title: str = Field(default="", min_length=1, max_length=200)
+    description: str = Field(default="", max_length=10_000)
+    priority: TicketPriority = TicketPriority.NORMAL
+    customer_id: UUID | None = None
+    appliance_type: str | None = Field(default=None, max_length=100)
+    appliance_brand: str | None = Field(default=None, max_length=100)
+    appliance_model: str | None = Field(default=None, max_length=100)
+    appliance_serial: str | None = Field(default=None, max_length=100)
+    pickup_address: str | None = Field(default=None, max_length=500)
+    delivery_address: str | None = Field(default=None, max_length=500)
+    scheduled_at: Moment | None = None
+
+    @override
+    def _shown(self) -> tuple[str, ...]:
+        return ()

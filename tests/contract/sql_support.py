@@ -1,4 +1,3 @@
-# ruff: noqa: S608 - the statements are made of what this file says
 """People, tickets and impersonation for the tests of the SQL; plain psycopg, no SDK."""
 
 from __future__ import annotations

@@ -657,7 +657,7 @@ async def test_session_that_ended_refuses_to_refresh(
     async with server_with(api, settings) as server:
         session = await server.sign_in(await server.person())
         async with api.database() as database:
-            statement = f"update auth.sessions set {sql} where id = %s"  # noqa: S608 - the table above
+            statement = f"update auth.sessions set {sql} where id = %s"
             await database.execute(statement.encode(), [api.claims(session)["session_id"]])
         refused(await server.refresh(session["refresh_token"]), 400, code)
 

@@ -1,4 +1,3 @@
-# ruff: noqa: S608 - the statements are made of what this file says
 """Who may do what: each table x role x operation x row, as tables to read.
 
 A cell says what happens to the one row that the line names::

@@ -1,4 +1,3 @@
-# ruff: noqa: S608 - the statements are made of what this file says
 """The commands: who, when, what; each refusal with its SQLSTATE and its reason."""
 
 from __future__ import annotations

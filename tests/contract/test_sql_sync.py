@@ -1,4 +1,3 @@
-# ruff: noqa: S608 - the statements are made of what this file says
 """sync_tickets() and tickets_digest(): nothing lost, nothing told to the wrong person.
 
 The random test makes 20 runs; the long version is ``JAMESTRONIC_SYNC_RUNS=1000 pytest -k random_runs``.

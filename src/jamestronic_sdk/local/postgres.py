@@ -65,7 +65,9 @@ _SETTINGS: Final = {
     "log_min_error_statement": "panic",
     "log_error_verbosity": "terse",
 }
-_EPHEMERAL_SETTINGS: Final = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
+# Not synchronous_commit: only flushed WAL is decoded, and without it the WAL writer flushes every 200 ms,
+# which Realtime would add to each change.
+_EPHEMERAL_SETTINGS: Final = {"fsync": "off", "full_page_writes": "off"}
 
 
 def find_installation() -> Path:

@@ -12,6 +12,7 @@ from psycopg_pool import PoolTimeout
 from jamestronic_sdk.errors import AuthenticationError, BadRequestError
 from jamestronic_sdk.local.realtime import credentials as tokens
 from jamestronic_sdk.local.realtime import protocol
+from jamestronic_sdk.local.realtime._tasks import raise_if_cancelled
 from jamestronic_sdk.local.realtime.changes import Subscriber
 from jamestronic_sdk.local.realtime.filters import parse_binding
 
@@ -135,6 +136,8 @@ class Channel:
                 if self.config.postgres_changes:
                     group.create_task(self._subscribe(), name="realtime channel subscription")
         except ExceptionGroup:
+            if self._task is not asyncio.current_task():
+                return  # it ended, or starts anew, and what failed was the cleaning up
             # The channel is gone, its socket and the other channels stay: Phoenix supervises the same way.
             _log.exception("a channel crashed")
             self.socket.crash_channel(self)
@@ -154,13 +157,16 @@ class Channel:
             try:
                 await server.check(subscriber.role, bindings)
             except BadRequestError as error:
+                raise_if_cancelled()
                 server.unsubscribe(self)
                 self.system("postgres_changes", "error", error.message)
                 return
             except (psycopg.Error, PoolTimeout) as error:
+                raise_if_cancelled()
                 self.system("postgres_changes", "error", f'{{:error, "{type(error).__name__}"}}')
                 await asyncio.sleep(server.options.subscribe_retry_delay)
                 continue
+            raise_if_cancelled()
             if stream.ended.is_set():
                 continue
             server.subscribe(self, subscriber)

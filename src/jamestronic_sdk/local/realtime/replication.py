@@ -28,6 +28,7 @@ from psycopg import pq, sql
 
 from jamestronic_sdk.errors import ConnectionFailedError, DataError
 from jamestronic_sdk.local.realtime import pgoutput
+from jamestronic_sdk.local.realtime._tasks import raise_if_cancelled
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -103,7 +104,7 @@ class Replication:
         self._on_batch = on_batch
 
     async def run(self) -> None:
-        """Stream until cancelled; cancelling closes the connection and with it the slot."""
+        """Stream until cancelled, which closes the connection and with it the slot."""
         attempt = 0
         while True:
             session = _Session(self._dsn, self._publication, self._on_batch)
@@ -112,6 +113,7 @@ class Replication:
                 async with session:
                     was_live = True
                     await self._on_live()
+                    raise_if_cancelled()
                     await session.stream()
             except Exception as error:  # noqa: BLE001 - the supervisor: whatever failed, stream again
                 attempt = 1 if was_live else attempt + 1
@@ -127,6 +129,7 @@ class Replication:
             finally:
                 if was_live:
                     self._on_gap()
+            raise_if_cancelled()  # an error of the cleaning up may have taken the cancellation's place
             ceiling = min(_BACKOFF_CAP, _BACKOFF_FIRST * 2 ** min(attempt, 10))
             await asyncio.sleep(random.uniform(ceiling / 2, ceiling))  # noqa: S311 - jitter
 
@@ -141,7 +144,7 @@ class _Session:
         self._relations: dict[int, pgoutput.Relation] = {}
         self._connection: psycopg.AsyncConnection[TupleRow] | None = None
         self._received_lsn = 0
-        self._status_wanted = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
 
     async def __aenter__(self) -> Self:
         """Connect, make the slot, start the stream."""
@@ -155,6 +158,7 @@ class _Session:
         )
         self._connection = connection
         try:
+            raise_if_cancelled()
             # The keywords of this protocol are upper case only.
             slot = sql.Identifier(f"supabase_realtime_replication_slot_{secrets.token_hex(4)}")
             await connection.execute(
@@ -198,30 +202,33 @@ class _Session:
         """Hand on batches until the connection ends, which raises."""
         assert self._connection is not None  # noqa: S101 - set by __aenter__
         pgconn = self._connection.pgconn
+        self._report(pgconn)
         try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._report(pgconn), name="realtime replication status")
-                group.create_task(self._receive(pgconn), name="realtime replication receive")
-        except BaseExceptionGroup as errors:
-            # Both tasks fail for the same reason when the connection breaks: one error is enough.
-            raise errors.exceptions[0] from errors
+            await self._receive(pgconn)
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
 
-    async def _report(self, pgconn: pq.abc.PGconn) -> None:
-        """Tell the server regularly that we are alive, also while a batch is worked on."""
-        while True:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_STATUS_INTERVAL):
-                    await self._status_wanted.wait()
-            self._status_wanted.clear()
-            await self._send_status(pgconn)
+    def _answer(self, pgconn: pq.abc.PGconn) -> None:
+        """Report before it is time to."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._report(pgconn)
 
-    async def _send_status(self, pgconn: pq.abc.PGconn) -> None:
+    def _report(self, pgconn: pq.abc.PGconn) -> None:
+        """Tell the server, now and regularly, that we are alive: also while a batch is worked on.
+
+        A timer and no task, because a task that fails beside ``_receive`` would need a TaskGroup here, and
+        one whose child failed leaves its parent's count of cancellations raised up to Python 3.12.
+        """
+        self._timer = asyncio.get_running_loop().call_later(_STATUS_INTERVAL, self._report, pgconn)
         now = (datetime.now(UTC) - _EPOCH) // _MICROSECOND
         lsn = self._received_lsn
-        # Received = flushed = applied: the slot is temporary, nothing is ever asked for again.
-        pgconn.put_copy_data(struct.pack("!cQQQqB", b"r", lsn, lsn, lsn, now, 0))
-        while pgconn.flush():
-            await _wait_writable(pgconn.socket)
+        with suppress(psycopg.Error):  # `_receive` meets the same broken connection, and raises
+            # Received = flushed = applied: the slot is temporary, nothing is ever asked for again.
+            pgconn.put_copy_data(struct.pack("!cQQQqB", b"r", lsn, lsn, lsn, now, 0))
+            # 34 bytes; what a full socket does not take now goes with the next message.
+            pgconn.flush()
 
     async def _receive(self, pgconn: pq.abc.PGconn) -> None:
         committed_at = _EPOCH
@@ -244,6 +251,7 @@ class _Session:
                     pass
             if changes and (isinstance(message, pgoutput.Commit) or len(changes) >= _BATCH_LIMIT):
                 await self._on_batch(Batch(committed_at, tuple(changes)))
+                raise_if_cancelled()
                 changes = []
 
     async def _next(self, pgconn: pq.abc.PGconn) -> pgoutput.Message:
@@ -265,7 +273,7 @@ class _Session:
                     end_lsn, _, wants_reply = struct.unpack_from("!QqB", data, 1)
                     self._received_lsn = max(self._received_lsn, end_lsn)
                     if wants_reply:
-                        self._status_wanted.set()
+                        self._answer(pgconn)
                 case kind:
                     raise DataError(f"The replication stream has a message of the unknown kind {kind!r}.")
 

@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Self
 
+import psycopg
 from psycopg_pool import AsyncConnectionPool
 
 from jamestronic_sdk.local.realtime import catalog, changes
@@ -235,10 +236,19 @@ class RealtimeServer:
     async def _deliver(self, batch: Batch) -> None:
         if not self._subscribers:
             return
-        async with self._stream_pool.connection() as connection:
-            deliveries = await changes.resolve(connection, batch, self._subscribers)
+        try:
+            deliveries = await self._resolve(batch)
+        except psycopg.OperationalError:
+            # Nothing was sent yet. The connection was idle and may have died unnoticed; if the database is
+            # away, the second try fails, too, and that ends the stream: a gap.
+            await self._stream_pool.check()
+            deliveries = await self._resolve(batch)
         for delivery in deliveries:
             channel = self._subscribers.get(delivery.subscriber)
             if channel is not None:
                 ids = ",".join(map(str, delivery.ids))
                 channel.push_shared("postgres_changes", RawJson(f'{{"ids":[{ids}],"data":{delivery.data}}}'))
+
+    async def _resolve(self, batch: Batch) -> list[changes.Delivery]:
+        async with self._stream_pool.connection() as connection:
+            return await changes.resolve(connection, batch, self._subscribers)

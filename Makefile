@@ -1,0 +1,72 @@
+# Everything here works from a clean checkout with Python 3.11+, Node 20+, git and make.
+# `make help` lists the targets.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PYTEST_ARGS ?=
+
+export DO_NOT_TRACK = 1
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## List the targets
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: $(VENV)/.ready node_modules/.ready ## Make .venv and node_modules from the locks
+
+$(VENV)/.ready: requirements/dev.txt pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) is missing: install Python 3.11 or newer" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "error: $(PYTHON) is too old: Python 3.11 or newer, or make PYTHON=python3.12" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --require-hashes --requirement requirements/dev.txt
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# Not `npm ci`: the lock holds the hashes of what the supported platforms install, and `npm ci` wants those
+# of every platform of the optional packages. `--no-save` leaves the lock as it is.
+node_modules/.ready: package.json package-lock.json
+	@command -v node >/dev/null || { echo "error: node is missing: install Node 20 or newer" >&2; exit 1; }
+	@node -e 'process.exit(process.versions.node.split(".")[0] < 20 ? 1 : 0)' \
+		|| { echo "error: node $$(node --version) is too old: install Node 20 or newer" >&2; exit 1; }
+	npm install --no-save --no-audit --no-fund --loglevel=error
+	@touch $@
+
+.PHONY: demo
+demo: setup ## Run the main job on an ephemeral local stack; KEEP=1 stays up for playing
+	$(BIN)/python examples/demo.py $(if $(KEEP),--keep)
+
+.PHONY: test
+test: setup ## Run every test layer on the real local stack
+	$(BIN)/pytest $(PYTEST_ARGS)
+
+.PHONY: check
+check: setup ## Lint, format and types
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	npx --no-install pyright
+
+.PHONY: format
+format: setup ## Format and mend what the linter can
+	$(BIN)/ruff check --fix-only --quiet
+	$(BIN)/ruff format
+
+.PHONY: wheel
+wheel: setup ## Build the wheel into dist/
+	$(BIN)/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+
+.PHONY: lock
+lock: setup ## Renew both locks; they record no registry's address
+	$(BIN)/pip install --quiet uv
+	$(BIN)/uv pip compile pyproject.toml --quiet --all-extras --group dev --universal --python-version 3.11 \
+		--generate-hashes --no-emit-index-url --no-header --upgrade --output-file requirements/dev.txt
+	npm install --package-lock-only --omit-lockfile-registry-resolved
+
+.PHONY: clean
+clean: ## Remove what the targets made
+	rm -rf $(VENV) node_modules dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis

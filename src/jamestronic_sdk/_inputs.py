@@ -1,0 +1,131 @@
+"""Checks arguments before anything goes over the network.
+
+Promises:
+    What is malformed raises InvalidInputError with the argument's name, never with its content.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import TypeVar, cast
+from uuid import UUID
+
+from pydantic import BaseModel, ValidationError
+
+from jamestronic_sdk.errors import InvalidInputError
+from jamestronic_sdk.models import Profile, Ticket
+
+__all__ = [
+    "checked_bool",
+    "checked_int",
+    "checked_model",
+    "checked_moment",
+    "checked_text",
+    "checked_uuid",
+    "profile_id",
+    "ticket_id",
+]
+
+_T = TypeVar("_T")
+_ModelT = TypeVar("_ModelT", bound=BaseModel)
+
+
+def checked_text(value: object, name: str, *, limit: int) -> str:
+    """A string with something in it, at most ``limit`` characters, that PostgreSQL can hold."""
+    if not isinstance(value, str):
+        raise InvalidInputError(f"{name} must be a string, not {type(value).__name__}.")
+    if not value.strip():
+        raise InvalidInputError(f"{name} must not be empty.")
+    if len(value) > limit:
+        raise InvalidInputError(f"{name} must have at most {limit} characters.")
+    if "\x00" in value:
+        raise InvalidInputError(f"{name} must not contain a NUL character.")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise InvalidInputError(f"{name} must not contain a lone surrogate.") from None
+    return value
+
+
+def checked_int(value: object, name: str, *, low: int, high: int) -> int:
+    """A whole number within bounds."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InvalidInputError(f"{name} must be a whole number, not {type(value).__name__}.")
+    if not low <= value <= high:
+        raise InvalidInputError(f"{name} must be between {low} and {high}.")
+    return value
+
+
+def checked_bool(value: object, name: str) -> bool | None:
+    """True, False or None."""
+    if value is None or isinstance(value, bool):
+        return value
+    raise InvalidInputError(f"{name} must be True, False or None, not {type(value).__name__}.")
+
+
+def checked_moment(value: object, name: str) -> datetime:
+    """An aware ``datetime``."""
+    if not isinstance(value, datetime):
+        raise InvalidInputError(f"{name} must be a datetime, not {type(value).__name__}.")
+    if value.utcoffset() is None:
+        raise InvalidInputError(f"{name} must have a time zone.")
+    return value
+
+
+def checked_instance(value: object, kind: type[_T], name: str) -> _T:
+    """An object of the class."""
+    if not isinstance(value, kind):
+        raise InvalidInputError(f"{name} must be a {kind.__name__}, not {type(value).__name__}.")
+    return value
+
+
+def checked_words(value: object, name: str, *, limit: int) -> list[str] | None:
+    """One word or several, as texts without repeats; None stays None. Words that are unknown here pass."""
+    if value is None:
+        return None
+    if isinstance(value, str):
+        return [str(checked_text(value, name, limit=limit))]
+    if not isinstance(value, Iterable):
+        raise InvalidInputError(f"{name} must be a string or several, not {type(value).__name__}.")
+    words = cast("Iterable[object]", value)
+    return list(dict.fromkeys(str(checked_text(word, name, limit=limit)) for word in words))
+
+
+def checked_uuid(value: object, name: str) -> UUID:
+    """A UUID, or its text."""
+    if isinstance(value, UUID):
+        return value
+    if not isinstance(value, str):
+        raise InvalidInputError(f"{name} must be a UUID or its text, not {type(value).__name__}.")
+    try:
+        return UUID(value)
+    except ValueError:
+        raise InvalidInputError(f"{name} is not a UUID.") from None
+
+
+def ticket_id(value: object, name: str = "ticket") -> UUID:
+    """The id of a ticket, given as the ticket, its id, or the id's text."""
+    return value.id if isinstance(value, Ticket) else checked_uuid(value, name)
+
+
+def profile_id(value: object, name: str) -> UUID:
+    """The id of a profile, given as the profile, its id, or the id's text."""
+    return value.id if isinstance(value, Profile) else checked_uuid(value, name)
+
+
+def checked_model(model: type[_ModelT], values: dict[str, object]) -> _ModelT:
+    """An input model from keyword arguments."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise InvalidInputError(f"{model.__name__}: {_problems(error)}.") from None
+
+
+def _problems(error: ValidationError) -> str:
+    problems = error.errors(include_url=False, include_context=False, include_input=False)
+    return _joined(f"{'.'.join(str(part) for part in p['loc'])}: {p['msg']}" for p in problems[:5])
+
+
+def _joined(parts: Iterable[str]) -> str:
+    return "; ".join(parts)

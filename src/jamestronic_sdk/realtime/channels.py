@@ -1,0 +1,39 @@
+"""The names of Realtime channels, without the ``realtime:`` that the wire puts before them.
+
+Promises:
+    Admins and staff share one name; everybody else has one per session, so that two devices of one
+    person never join each other's channel.
+
+Never:
+    No customer's data in a name: servers log them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+__all__ = ["OVERVIEW_CHANNEL", "WIRE_PREFIX", "own_channel", "technician_channel"]
+
+WIRE_PREFIX: Final = "realtime:"
+"""What a channel's name begins with in frames; clients and servers add and remove it."""
+
+OVERVIEW_CHANNEL: Final = "tickets:admin"
+"""Admins and staff; ``realtime:tickets:admin`` in frames."""
+
+
+def technician_channel(technician_id: UUID, opened_at_ms: int) -> str:
+    """A technician's channel.
+
+    Args:
+        technician_id: ``profiles.id``.
+        opened_at_ms: Milliseconds since 1970; makes the name unique per session.
+    """
+    return f"tech_tickets_{technician_id}_{opened_at_ms}"
+
+
+def own_channel(kind: str, profile_id: UUID, opened_at_ms: int) -> str:
+    """The channel of somebody else with own tickets: ``transporter`` or ``customer``."""
+    return f"{kind}_tickets_{profile_id}_{opened_at_ms}"

@@ -1,0 +1,128 @@
+"""Everybody who is told by a store: event streams, status streams, waiting refreshes, metrics.
+
+Promises:
+    Telling returns at once and never raises, however many listen and however slow they are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from jamestronic_sdk.errors import Retry
+from jamestronic_sdk.store.metrics import StoreMetrics
+from jamestronic_sdk.store.streams import EventStream, Stream
+
+if TYPE_CHECKING:
+    from jamestronic_sdk.errors import JamesTronicError
+    from jamestronic_sdk.store.events import TicketEvent
+    from jamestronic_sdk.store.protocol import StoreStatus
+    from jamestronic_sdk.store.views import View
+
+__all__ = ["Audience", "StatusChange"]
+
+_STATUS_LIMIT: Final = 64
+"""Status changes that may wait for one reader; the oldest are dropped, the newest is what counts."""
+
+
+@dataclass(frozen=True, slots=True)
+class StatusChange:
+    """The store learns of changes in another way than before."""
+
+    status: StoreStatus
+    reason: str | None
+    """Why it is not live, in one line."""
+
+
+class Audience:
+    """What the driver tells (``driver.Listener``), spread to whoever listens."""
+
+    def __init__(self, view: View) -> None:
+        self.metrics: Final = StoreMetrics()
+        self.last_error: JamesTronicError | None = None
+        """Of the newest failed read."""
+        self.fatal_error: JamesTronicError | None = None
+        """Of a read that can't succeed by repeating."""
+        self.changed: Final = asyncio.Event()
+        """Set with every change of tickets or status; who waits clears it."""
+        self._view: Final = view
+        self._event_streams: set[EventStream] = set()
+        self._status_streams: set[Stream[StatusChange]] = set()
+        self._refreshes: dict[int, asyncio.Future[None]] = {}
+        self._next_token = 1
+
+    # --- joining -----------------------------------------------------------------------------------
+
+    def add_event_stream(self, limit: int) -> EventStream:
+        """A new reader of events."""
+        self._event_streams = {stream for stream in self._event_streams if not stream.is_closed}
+        stream = EventStream(limit, self._view)
+        self._event_streams.add(stream)
+        return stream
+
+    def add_status_stream(self) -> Stream[StatusChange]:
+        """A new reader of status changes."""
+        self._status_streams = {stream for stream in self._status_streams if not stream.is_closed}
+        stream: Stream[StatusChange] = Stream(_STATUS_LIMIT)
+        self._status_streams.add(stream)
+        return stream
+
+    def expect_refresh(self) -> tuple[int, asyncio.Future[None]]:
+        """A token for ``RefreshAsked``, and what is done when it is answered."""
+        token, self._next_token = self._next_token, self._next_token + 1
+        answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._refreshes[token] = answer
+        return token, answer
+
+    def forget_refresh(self, token: int) -> None:
+        """Nobody waits for this answer any more."""
+        self._refreshes.pop(token, None)
+
+    # --- telling: driver.Listener ------------------------------------------------------------------
+
+    def on_publish(self, events: tuple[TicketEvent, ...]) -> None:
+        """The view changed."""
+        for event in events:
+            self.metrics.record(event)
+            for stream in self._event_streams:
+                stream.put(event)
+        self.changed.set()
+
+    def on_status(self, status: StoreStatus, reason: str | None) -> None:
+        """The status changed."""
+        for stream in self._status_streams:
+            stream.put(StatusChange(status, reason))
+        self.changed.set()
+
+    def on_resolve(self, token: int, error: JamesTronicError | None) -> None:
+        """A refresh was answered."""
+        answer = self._refreshes.get(token)
+        if answer is None or answer.done():
+            return
+        if error is None:
+            answer.set_result(None)
+        else:
+            answer.set_exception(error)
+
+    def on_read_failed(self, error: JamesTronicError) -> None:
+        """A read failed."""
+        self.last_error = error
+        if error.retry is Retry.NEVER:
+            self.fatal_error = error
+        self.changed.set()
+
+    def on_count(self, metric: str, amount: int) -> None:
+        """Add to a metric."""
+        self.metrics.counts[metric] += amount
+
+    def end(self, error: JamesTronicError | None, unanswered: JamesTronicError) -> None:
+        """The store is over: iterations end (or raise ``error``), waiting refreshes raise."""
+        for events in self._event_streams:
+            events.end(error)
+        for statuses in self._status_streams:
+            statuses.end(error)
+        for answer in self._refreshes.values():
+            if not answer.done():
+                answer.set_exception(error or unanswered)
+        self.changed.set()

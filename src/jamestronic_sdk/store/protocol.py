@@ -1,0 +1,367 @@
+"""The engine's vocabulary: statuses and their transitions, inputs, effects, and bounds.
+
+Promises:
+    All of it is frozen data. Transitions are a table: tests walk every cell, a diagram can be drawn.
+
+Never:
+    No behaviour, no I/O.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, StrEnum
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+    from uuid import UUID
+
+    from jamestronic_sdk.errors import JamesTronicError
+    from jamestronic_sdk.models import Ticket
+    from jamestronic_sdk.store.events import TicketEvent
+
+__all__ = [
+    "TRANSITIONS",
+    "CancelRead",
+    "ClearTimer",
+    "Close",
+    "CloseFeed",
+    "Count",
+    "Effect",
+    "EngineConfig",
+    "FeedLive",
+    "FeedLost",
+    "Freshness",
+    "FreshnessKind",
+    "GapFound",
+    "Input",
+    "LookupDone",
+    "OpenFeed",
+    "Publish",
+    "ReadDone",
+    "ReadFailed",
+    "ReadKind",
+    "RefreshAsked",
+    "ReportStatus",
+    "Resolve",
+    "RowChanged",
+    "RowDeleted",
+    "RowDoubtful",
+    "SetTimer",
+    "Signal",
+    "Start",
+    "StartRead",
+    "StoreStatus",
+    "Timer",
+    "TimerFired",
+]
+
+
+class StoreStatus(StrEnum):
+    """How the store learns of changes."""
+
+    CONNECTING = "connecting"
+    """Not yet live, and the feed has not failed yet either."""
+    LIVE = "live"
+    """The feed is verified, and a read that began after that has succeeded."""
+    POLLING = "polling"
+    """The feed is down: reads by the clock, while the feed is tried for ever."""
+    CLOSED = "closed"
+    """Final."""
+
+
+class Signal(Enum):
+    """What can move the status."""
+
+    START = "start"
+    VERIFIED = "verified"
+    """The feed is live, and a read that began after that has succeeded."""
+    FEED_LOST = "feed lost"
+    CLOSE = "close"
+
+
+TRANSITIONS: Final[Mapping[tuple[StoreStatus | None, Signal], StoreStatus]] = {
+    (None, Signal.START): StoreStatus.CONNECTING,
+    (None, Signal.CLOSE): StoreStatus.CLOSED,
+    (StoreStatus.CONNECTING, Signal.VERIFIED): StoreStatus.LIVE,
+    (StoreStatus.CONNECTING, Signal.FEED_LOST): StoreStatus.POLLING,
+    (StoreStatus.CONNECTING, Signal.CLOSE): StoreStatus.CLOSED,
+    (StoreStatus.LIVE, Signal.VERIFIED): StoreStatus.LIVE,
+    (StoreStatus.LIVE, Signal.FEED_LOST): StoreStatus.POLLING,
+    (StoreStatus.LIVE, Signal.CLOSE): StoreStatus.CLOSED,
+    (StoreStatus.POLLING, Signal.VERIFIED): StoreStatus.LIVE,
+    (StoreStatus.POLLING, Signal.FEED_LOST): StoreStatus.POLLING,
+    (StoreStatus.POLLING, Signal.CLOSE): StoreStatus.CLOSED,
+}
+"""(status, signal) -> status. What is not here can't happen and raises ``LookupError``."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """Delays in seconds, and bounds."""
+
+    reconcile_delay: float = 0.1
+    """Quiet time after a message before the confirming read; long enough to merge a burst."""
+    reconcile_max_delay: float = 1.0
+    """A burst without a pause is confirmed at least this often."""
+    poll_interval: float = 30.0
+    """Between reads while the feed is down."""
+    live_interval: float = 60.0
+    """Between safety reads while the feed is live."""
+    jitter: float = 0.2
+    """Both intervals vary by this fraction, so that a fleet does not read in step."""
+    retry_base: float = 0.5
+    retry_cap: float = 30.0
+    """A failed read is repeated after random(0, min(cap, base * 2^failures))."""
+    grace: float = 10.0
+    """How long a late message about a row that left by absence is checked by id first."""
+    tombstone_ttl: float = 120.0
+    """Longer than any read may take: a read that began before a leave must not undo it."""
+    tombstone_limit: int = 10_000
+    lookup_limit: int = 100
+    """Ids per lookup: keeps the URL under the limits of proxies."""
+
+
+# --- inputs ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """The store is entered."""
+
+
+@dataclass(frozen=True, slots=True)
+class FeedLive:
+    """The server says that it replicates to us; also when it says so again."""
+
+
+@dataclass(frozen=True, slots=True)
+class FeedLost:
+    """The channel failed, timed out or closed, or an attempt to open it did."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RowChanged:
+    """A message showed a whole row."""
+
+    ticket: Ticket
+    received_at: datetime
+    committed_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RowDeleted:
+    """A message said that a row was deleted; under RLS it goes to every subscriber."""
+
+    ticket_id: UUID
+    received_at: datetime
+    committed_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RowDoubtful:
+    """A message about this ticket was incomplete: ask by id."""
+
+    ticket_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class GapFound:
+    """Messages may have been missed while the feed stayed open."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadDone:
+    """A complete read of the view: every row of it, collected over all pages."""
+
+    read_id: int
+    tickets: tuple[Ticket, ...]
+    received_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class LookupDone:
+    """A read by id: what was found; what was asked for and is not in it is not visible."""
+
+    read_id: int
+    tickets: tuple[Ticket, ...]
+    received_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ReadFailed:
+    """A read gave no answer, or not a whole one."""
+
+    read_id: int
+    error: JamesTronicError
+
+
+class Timer(Enum):
+    """The engine's timers; setting one again replaces it."""
+
+    READ = "read"
+    """The next read by the clock: poll, safety read, or the repetition of a failed read."""
+    RECONCILE = "reconcile"
+    """The debounced read after messages."""
+
+
+@dataclass(frozen=True, slots=True)
+class TimerFired:
+    """A timer that was set and not cleared has run out."""
+
+    timer: Timer
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshAsked:
+    """The program wants a read that begins now; answered by ``Resolve`` with the same token."""
+
+    token: int
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """Stop for good."""
+
+
+Input = (
+    Start
+    | FeedLive
+    | FeedLost
+    | RowChanged
+    | RowDeleted
+    | RowDoubtful
+    | GapFound
+    | ReadDone
+    | LookupDone
+    | ReadFailed
+    | TimerFired
+    | RefreshAsked
+    | Close
+)
+
+
+# --- effects ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class OpenFeed:
+    """Start the supervised feed; it reports by ``FeedLive`` and ``FeedLost`` for ever."""
+
+
+@dataclass(frozen=True, slots=True)
+class CloseFeed:
+    """End the feed."""
+
+
+class ReadKind(Enum):
+    """What is read."""
+
+    FULL = "full"
+    LOOKUP = "lookup"
+
+
+@dataclass(frozen=True, slots=True)
+class StartRead:
+    """Read the whole view, or these ids; answered by one input with the same ``read_id``."""
+
+    read_id: int
+    kind: ReadKind
+    ticket_ids: tuple[UUID, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CancelRead:
+    """Nobody waits for this read any more."""
+
+    read_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class SetTimer:
+    """Fire after a random time between ``low`` and ``high`` seconds."""
+
+    timer: Timer
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class ClearTimer:
+    """Do not fire."""
+
+    timer: Timer
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """The view changed: first the new state is visible, then these events are told, in order.
+
+    An empty tuple marks the first complete state.
+    """
+
+    events: tuple[TicketEvent, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ReportStatus:
+    """The status, or the reason behind it, changed."""
+
+    status: StoreStatus
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Resolve:
+    """A refresh has been answered; ``error`` is None if it succeeded."""
+
+    token: int
+    error: JamesTronicError | None
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """Add to a metric."""
+
+    metric: str
+    amount: int = 1
+
+
+Effect = (
+    OpenFeed
+    | CloseFeed
+    | StartRead
+    | CancelRead
+    | SetTimer
+    | ClearTimer
+    | Publish
+    | ReportStatus
+    | Resolve
+    | Count
+)
+
+
+# --- freshness -------------------------------------------------------------------------------------
+
+
+class FreshnessKind(StrEnum):
+    """How much the view can be trusted to be today's."""
+
+    LIVE = "live"
+    POLLING = "polling"
+    STALE = "stale"
+
+
+@dataclass(frozen=True, slots=True)
+class Freshness:
+    """How old the view may be."""
+
+    kind: FreshnessKind
+    age: float | None
+    """Seconds since the beginning of the last successful read; None before the first."""
+    reason: str | None = None
+    """Why it is not live."""

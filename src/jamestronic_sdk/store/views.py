@@ -1,0 +1,123 @@
+"""Who sees what: a view is data that says which tickets are in it and which of them are the viewer's.
+
+Promises:
+    A view is a value: equal views read the same rows and classify alike.
+
+Never:
+    No I/O. A view never decides what the database lets the viewer read; RLS does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+from uuid import UUID  # noqa: TC003 - part of the public signature, resolved at run time by users
+
+from jamestronic_sdk.errors import ConfigurationError
+from jamestronic_sdk.models import Role
+
+if TYPE_CHECKING:
+    from jamestronic_sdk.models import Ticket
+
+__all__ = ["View", "ViewKind"]
+
+
+class ViewKind(StrEnum):
+    """From whose eyes tickets are seen."""
+
+    OVERVIEW = "overview"
+    """Admins and staff: every ticket; an assignment is news about the ticket."""
+    TECHNICIAN = "technician"
+    TRANSPORTER = "transporter"
+    CUSTOMER = "customer"
+
+
+_HOLDER_COLUMN: dict[ViewKind, str] = {
+    ViewKind.TECHNICIAN: "assigned_technician_id",
+    ViewKind.TRANSPORTER: "assigned_transporter_id",
+    ViewKind.CUSTOMER: "customer_id",
+}
+
+_KIND_OF_ROLE: dict[str, ViewKind] = {
+    Role.ADMIN: ViewKind.OVERVIEW,
+    Role.STAFF: ViewKind.OVERVIEW,
+    Role.TECHNICIAN: ViewKind.TECHNICIAN,
+    Role.TRANSPORTER: ViewKind.TRANSPORTER,
+    Role.CUSTOMER: ViewKind.CUSTOMER,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Which tickets a store holds, and from whose eyes their changes are told.
+
+    Make one with ``View.overview()``, ``View.technician(...)``, ``View.transporter(...)`` or
+    ``View.customer(...)``; ``JamesTronic.ticket_store()`` picks by the signed-in role.
+    """
+
+    kind: ViewKind
+    profile_id: UUID | None = None
+    """Whose tickets are "mine"; None for the overview."""
+    includes_pool: bool = False
+    """Technicians only: the unassigned tickets are in the view, too."""
+
+    @classmethod
+    def overview(cls) -> View:
+        """All tickets that the signed-in admin or staff member may read."""
+        return cls(ViewKind.OVERVIEW)
+
+    @classmethod
+    def technician(cls, profile_id: UUID, *, includes_pool: bool = False) -> View:
+        """The tickets of one technician, with the unassigned pool on request."""
+        return cls(ViewKind.TECHNICIAN, profile_id, includes_pool)
+
+    @classmethod
+    def transporter(cls, profile_id: UUID) -> View:
+        """The tickets that one transporter moves."""
+        return cls(ViewKind.TRANSPORTER, profile_id)
+
+    @classmethod
+    def customer(cls, profile_id: UUID) -> View:
+        """The tickets of one customer."""
+        return cls(ViewKind.CUSTOMER, profile_id)
+
+    @classmethod
+    def of_role(cls, role: str, profile_id: UUID) -> View:
+        """The view that follows a role.
+
+        Raises:
+            ConfigurationError: The role is newer than this version; give a view yourself.
+        """
+        kind = _KIND_OF_ROLE.get(role)
+        if kind is None:
+            raise ConfigurationError(
+                f"No view is known for the role {role!r}.",
+                next_step="Give one: jt.ticket_store(View.customer(profile_id)), for example.",
+            )
+        return cls(kind, None if kind is ViewKind.OVERVIEW else profile_id)
+
+    @property
+    def holder_column(self) -> str | None:
+        """The column that says whose ticket it is; None for the overview."""
+        return _HOLDER_COLUMN.get(self.kind)
+
+    @property
+    def has_silent_leave(self) -> bool:
+        """Whether Postgres Changes hides it when a ticket goes to somebody else.
+
+        Realtime delivers an UPDATE only to those who may see the new row, so every view but the
+        overview loses tickets without an event.
+        """
+        return self.kind is not ViewKind.OVERVIEW
+
+    def is_mine(self, ticket: Ticket) -> bool:
+        """Whether the viewer holds the ticket; never true for the overview."""
+        column = self.holder_column
+        return column is not None and getattr(ticket, column) == self.profile_id
+
+    def contains(self, ticket: Ticket) -> bool:
+        """Whether the ticket belongs in the view, given that it is visible."""
+        if self.kind is ViewKind.OVERVIEW or self.is_mine(ticket):
+            return True
+        return self.includes_pool and ticket.assigned_technician_id is None

@@ -1,0 +1,504 @@
+"""The engine's rules, one test each; no clock, no network."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from itertools import permutations
+from typing import TypeVar
+
+import pytest
+from tests.builders import ALICE, BOB, make_ticket, ticket_id
+
+from jamestronic_sdk.errors import ServerError, StoreError
+from jamestronic_sdk.models import Ticket
+from jamestronic_sdk.store.engine import Engine
+from jamestronic_sdk.store.events import (
+    Certainty,
+    Source,
+    TicketAssigned,
+    TicketCreated,
+    TicketEvent,
+    TicketRemoved,
+    TicketUnassigned,
+    TicketUpdated,
+)
+from jamestronic_sdk.store.protocol import (
+    TRANSITIONS,
+    CancelRead,
+    Close,
+    CloseFeed,
+    Effect,
+    EngineConfig,
+    FeedLive,
+    FeedLost,
+    FreshnessKind,
+    GapFound,
+    Input,
+    LookupDone,
+    OpenFeed,
+    Publish,
+    ReadDone,
+    ReadFailed,
+    ReadKind,
+    RefreshAsked,
+    Resolve,
+    RowChanged,
+    RowDeleted,
+    RowDoubtful,
+    SetTimer,
+    Signal,
+    Start,
+    StartRead,
+    StoreStatus,
+    Timer,
+    TimerFired,
+)
+from jamestronic_sdk.store.views import View
+
+AT = datetime(2026, 11, 1, 9, 0, tzinfo=UTC)
+T = TypeVar("T")
+
+
+class Bench:
+    """An engine on the bench: feeds inputs, remembers what came out."""
+
+    def __init__(self, view: View, *rows: Ticket, config: EngineConfig | None = None) -> None:
+        self.engine = Engine(view, config)
+        self.now = 0.0
+        self.effects: list[Effect] = []
+        self.events: list[TicketEvent] = []
+        self.feed(Start())
+        self.read(*rows)
+
+    def feed(self, item: Input, after: float = 0.0) -> list[Effect]:
+        self.now += after
+        effects = list(self.engine.handle(item, self.now))
+        self.effects += effects
+        for effect in effects:
+            if isinstance(effect, Publish):
+                self.events += effect.events
+        return effects
+
+    def row(self, ticket: Ticket, after: float = 0.0) -> list[Effect]:
+        return self.feed(RowChanged(ticket, AT), after)
+
+    def all(self, kind: type[T]) -> list[T]:
+        return [effect for effect in self.effects if isinstance(effect, kind)]
+
+    @property
+    def running(self) -> StartRead:
+        """The newest read."""
+        return self.all(StartRead)[-1]
+
+    def read(self, *rows: Ticket) -> list[Effect]:
+        """Answer the read in flight with the whole view."""
+        assert self.running.kind is ReadKind.FULL
+        return self.feed(ReadDone(self.running.read_id, rows, AT))
+
+    def look_up(self, *rows: Ticket) -> list[Effect]:
+        """Answer the lookup in flight."""
+        assert self.running.kind is ReadKind.LOOKUP
+        return self.feed(LookupDone(self.running.read_id, rows, AT))
+
+    def poll(self, *rows: Ticket) -> list[Effect]:
+        """Let the clock start a read, and answer it."""
+        self.feed(TimerFired(Timer.READ), after=1.0)
+        return self.read(*rows)
+
+    @property
+    def told(self) -> list[tuple[type[TicketEvent], int]]:
+        return [(type(event), event.ticket.version) for event in self.events]
+
+    @property
+    def held(self) -> dict[int, int]:
+        return {ticket.number: ticket.version for ticket in self.engine.tickets.values()}
+
+
+def mine(version: int = 1, number: int = 1, **columns: object) -> Ticket:
+    return make_ticket(number, version, assigned_technician_id=ALICE, **columns)
+
+
+def bobs(version: int = 1, number: int = 1) -> Ticket:
+    return make_ticket(number, version, assigned_technician_id=BOB)
+
+
+def technician(*rows: Ticket) -> Bench:
+    return Bench(View.technician(ALICE), *rows)
+
+
+def overview(*rows: Ticket) -> Bench:
+    return Bench(View.overview(), *rows)
+
+
+# --- the table of statuses ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [None, *StoreStatus])
+@pytest.mark.parametrize("signal", list(Signal))
+def test_every_cell_of_the_status_table(status: StoreStatus | None, signal: Signal) -> None:
+    expected = TRANSITIONS.get((status, signal))
+    impossible = {
+        (None, Signal.VERIFIED),
+        (None, Signal.FEED_LOST),
+        *((other, Signal.START) for other in StoreStatus),
+        *((StoreStatus.CLOSED, other) for other in Signal),
+    }
+    assert (expected is None) == ((status, signal) in impossible)
+    if expected is not None and signal is Signal.CLOSE:
+        assert expected is StoreStatus.CLOSED
+
+
+def test_starting_twice_is_a_bug_of_the_driver() -> None:
+    bench = overview()
+    with pytest.raises(LookupError, match="start"):
+        bench.feed(Start())
+
+
+def test_start_opens_the_feed_and_reads_at_once() -> None:
+    engine = Engine(View.overview())
+    effects = engine.handle(Start(), 0.0)
+    assert any(isinstance(effect, OpenFeed) for effect in effects)
+    assert any(isinstance(effect, StartRead) for effect in effects)
+    assert engine.status is StoreStatus.CONNECTING
+
+
+# --- rule 1: order is per ticket, by version ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("order", list(permutations([2, 3, 4])))
+def test_messages_in_any_order_and_twice_end_in_the_same_state(order: tuple[int, ...]) -> None:
+    bench = technician(mine(1))
+    for version in (*order, *order):
+        bench.row(mine(version))
+    assert bench.held == {1: 4}
+    versions = [event.ticket.version for event in bench.events]
+    assert versions == sorted(set(versions))
+
+
+def test_a_stale_read_does_not_undo_a_newer_message() -> None:
+    bench = technician(mine(1))
+    bench.feed(TimerFired(Timer.READ))
+    bench.row(bobs(3))
+    bench.read(mine(1))
+    assert bench.held == {}
+    assert bench.told == [(TicketUnassigned, 3)]
+
+
+def test_a_leave_with_a_known_version_lets_older_messages_in_no_more() -> None:
+    bench = technician(mine(1))
+    bench.row(bobs(3))
+    bench.row(mine(2))
+    assert bench.told == [(TicketUnassigned, 3)]
+    assert bench.held == {}
+
+
+# --- rule 2: told once, from the engine's own before and after -------------------------------------------
+
+
+def test_a_technicians_day() -> None:
+    bench = technician()
+    bench.row(mine(2))
+    bench.row(mine(3, status="in_progress"))
+    bench.row(make_ticket(1, 4))
+    assert bench.told == [(TicketAssigned, 2), (TicketUpdated, 3), (TicketUnassigned, 4)]
+    assert bench.events[1].changes["status"] == ("open", "in_progress")
+    assert [event.source for event in bench.events] == [Source.REALTIME] * 3
+
+
+def test_an_admins_day() -> None:
+    bench = overview()
+    bench.row(make_ticket(1, 1))
+    bench.row(mine(2))
+    bench.row(bobs(3))
+    bench.row(make_ticket(1, 4))
+    bench.feed(RowDeleted(ticket_id(1), AT))
+    assert bench.told == [
+        (TicketCreated, 1),
+        (TicketAssigned, 2),
+        (TicketAssigned, 3),
+        (TicketUnassigned, 4),
+        (TicketRemoved, 4),
+    ]
+
+
+def test_reads_tell_what_messages_missed_and_nothing_twice() -> None:
+    bench = technician(mine(1))
+    bench.row(mine(2))
+    bench.poll(mine(2), mine(5, number=2))
+    assert bench.told == [(TicketUpdated, 2), (TicketAssigned, 5)]
+    assert bench.events[-1].source is Source.POLL
+
+
+# --- rule 3: a message is a hint -------------------------------------------------------------------------
+
+
+def test_a_burst_of_messages_is_confirmed_by_one_debounced_read() -> None:
+    bench = technician()
+    for version in range(2, 7):
+        effects = bench.row(mine(version), after=0.05)
+        assert [effect for effect in effects if isinstance(effect, SetTimer)] == [
+            SetTimer(Timer.RECONCILE, 0.1, 0.1)
+        ]
+    before = len(bench.all(StartRead))
+    bench.feed(TimerFired(Timer.RECONCILE), after=0.1)
+    assert len(bench.all(StartRead)) == before + 1
+
+
+def test_a_burst_without_a_pause_is_confirmed_within_the_maximum() -> None:
+    bench = technician()
+    delays: list[float] = []
+    for version in range(2, 20):
+        effects = bench.row(mine(version), after=0.08)
+        delays += [effect.low for effect in effects if isinstance(effect, SetTimer)]
+    assert min(delays) == 0.0
+
+
+# --- rule 4: live is what the server says, and proven by a read -----------------------------------------
+
+
+def test_live_only_after_a_read_that_began_when_the_feed_was_live() -> None:
+    bench = overview()
+    bench.feed(TimerFired(Timer.READ))
+    bench.feed(FeedLive())
+    bench.read()
+    assert bench.engine.status is StoreStatus.CONNECTING
+    bench.read()
+    assert bench.engine.status is StoreStatus.LIVE
+
+
+def test_each_further_word_of_the_server_is_a_gap() -> None:
+    bench = overview()
+    bench.feed(FeedLive())
+    bench.read()
+    before = len(bench.all(StartRead))
+    bench.feed(FeedLive())
+    assert len(bench.all(StartRead)) == before + 1
+    assert bench.engine.status is StoreStatus.LIVE
+
+
+def test_feed_lost_polls_at_once_then_by_the_clock_and_recovers() -> None:
+    bench = overview(make_ticket(1, 1))
+    bench.feed(FeedLive())
+    bench.read(make_ticket(1, 1))
+    bench.feed(FeedLost("the connection failed"))
+    assert bench.engine.status is StoreStatus.POLLING
+    effects = bench.read(make_ticket(1, 2))
+    assert SetTimer(Timer.READ, 24.0, 36.0) in effects
+    assert bench.events[-1].source is Source.POLL
+    bench.feed(FeedLost("again"))
+    assert bench.engine.reason == "again"
+    bench.feed(FeedLive())
+    assert bench.engine.status is StoreStatus.POLLING
+    bench.read(make_ticket(1, 2))
+    assert bench.engine.status is StoreStatus.LIVE
+    assert bench.engine.reason is None
+
+
+# --- rule 5 and 6: absence ------------------------------------------------------------------------------
+
+
+def test_absence_in_a_read_is_an_inferred_leave() -> None:
+    bench = technician(mine(1), mine(1, number=2))
+    bench.poll(mine(1, number=2))
+    (event,) = bench.events
+    assert isinstance(event, TicketUnassigned)
+    assert event.certainty is Certainty.INFERRED
+    assert event.committed_at is None
+
+
+def test_a_row_that_came_during_a_read_is_asked_for_by_id_and_stays() -> None:
+    bench = technician(mine(1, number=2))
+    bench.feed(TimerFired(Timer.READ))
+    bench.row(mine(7))
+    bench.read(mine(1, number=2))
+    assert bench.held == {1: 7, 2: 1}
+    assert bench.running.ticket_ids == (ticket_id(1),)
+    bench.look_up(mine(7))
+    assert bench.held == {1: 7, 2: 1}
+
+
+def test_a_row_in_doubt_that_is_not_found_is_gone() -> None:
+    bench = technician(mine(1, number=2))
+    bench.feed(TimerFired(Timer.READ))
+    bench.row(mine(7))
+    bench.read(mine(1, number=2))
+    bench.look_up()
+    assert bench.held == {2: 1}
+    assert bench.told == [(TicketAssigned, 7), (TicketUnassigned, 7)]
+
+
+def test_a_late_message_does_not_resurrect_a_row_that_left_by_absence() -> None:
+    bench = technician(mine(1), mine(1, number=2))
+    bench.poll(mine(1, number=2))
+    bench.row(mine(2), after=1.0)
+    assert bench.held == {2: 1}
+    assert bench.running.ticket_ids == (ticket_id(1),)
+    bench.look_up()
+    assert bench.held == {2: 1}
+    assert bench.told == [(TicketUnassigned, 1)]
+
+
+def test_a_real_return_after_a_leave_by_absence_is_told() -> None:
+    bench = technician(mine(1), mine(1, number=2))
+    bench.poll(mine(1, number=2))
+    bench.row(mine(9), after=1.0)
+    bench.look_up(mine(9))
+    assert bench.told == [(TicketUnassigned, 1), (TicketAssigned, 9)]
+
+
+def test_a_row_that_is_visible_again_without_a_change_comes_back() -> None:
+    bench = technician(mine(1), mine(1, number=2))
+    bench.poll(mine(1, number=2))
+    bench.poll(mine(1), mine(1, number=2))
+    assert bench.held == {1: 1, 2: 1}
+    assert bench.told == [(TicketUnassigned, 1), (TicketAssigned, 1)]
+
+
+def test_a_deleted_row_never_comes_back_by_a_stale_read() -> None:
+    bench = overview(make_ticket(1, 1))
+    bench.feed(TimerFired(Timer.READ))
+    bench.feed(RowDeleted(ticket_id(1), AT))
+    bench.read(make_ticket(1, 1))
+    assert bench.held == {}
+
+
+def test_a_delete_of_an_unknown_row_tells_nothing() -> None:
+    bench = technician()
+    bench.feed(RowDeleted(ticket_id(5), AT))
+    assert bench.events == []
+
+
+# --- rule 7 and 8: reads that can't be believed ---------------------------------------------------------
+
+
+def test_an_empty_read_is_believed_the_second_time() -> None:
+    bench = technician(mine(1))
+    bench.poll()
+    assert bench.held == {1: 1}
+    bench.read()
+    assert bench.held == {}
+    assert bench.told == [(TicketUnassigned, 1)]
+
+
+def test_an_empty_read_that_is_not_repeated_changes_nothing() -> None:
+    bench = technician(mine(1))
+    bench.poll()
+    bench.read(mine(1))
+    assert bench.events == []
+
+
+def test_a_failed_read_removes_nothing_and_is_repeated_with_jitter() -> None:
+    bench = technician(mine(1))
+    for failures in range(1, 9):
+        bench.feed(TimerFired(Timer.READ))
+        effects = bench.feed(ReadFailed(bench.running.read_id, ServerError("boom")))
+        (timer,) = [effect for effect in effects if isinstance(effect, SetTimer)]
+        assert (timer.low, timer.high) == (0.0, min(30.0, 0.5 * 2**failures))
+    assert bench.held == {1: 1}
+    assert bench.events == []
+
+
+def test_an_error_that_repeating_does_not_cure_waits_long() -> None:
+    bench = technician(mine(1))
+    bench.feed(TimerFired(Timer.READ))
+    effects = bench.feed(ReadFailed(bench.running.read_id, StoreError("no")))
+    assert SetTimer(Timer.READ, 15.0, 30.0) in effects
+
+
+def test_nothing_is_read_while_waiting_after_a_failure_but_a_refresh_is() -> None:
+    bench = technician(mine(1))
+    bench.feed(TimerFired(Timer.READ))
+    bench.feed(ReadFailed(bench.running.read_id, ServerError("boom")))
+    before = len(bench.all(StartRead))
+    bench.feed(RowDoubtful(ticket_id(9)))
+    assert len(bench.all(StartRead)) == before
+    bench.feed(RefreshAsked(1))
+    assert len(bench.all(StartRead)) == before + 1
+
+
+def test_reads_never_overlap_and_wishes_meanwhile_are_one_more_read() -> None:
+    bench = overview()
+    bench.feed(TimerFired(Timer.READ))
+    before = len(bench.all(StartRead))
+    for _ in range(5):
+        bench.feed(TimerFired(Timer.RECONCILE))
+        bench.feed(GapFound())
+    assert len(bench.all(StartRead)) == before
+    bench.read()
+    assert len(bench.all(StartRead)) == before + 1
+    bench.read()
+    assert len(bench.all(StartRead)) == before + 1
+
+
+def test_the_late_answer_of_an_old_read_is_nobodys() -> None:
+    bench = overview(make_ticket(1, 1))
+    assert bench.feed(ReadDone(1, (), AT)) == []
+    assert bench.held == {1: 1}
+
+
+# --- rule 9: nothing before the first complete state, nothing after the end -------------------------------
+
+
+def test_nothing_is_told_before_the_first_complete_read() -> None:
+    engine = Engine(View.technician(ALICE))
+    (read,) = [effect for effect in engine.handle(Start(), 0.0) if isinstance(effect, StartRead)]
+    early = engine.handle(RowChanged(mine(5), AT), 0.1)
+    assert not [effect for effect in early if isinstance(effect, Publish)]
+    done = engine.handle(ReadDone(read.read_id, (mine(3), mine(1, number=2)), AT), 0.2)
+    assert [effect.events for effect in done if isinstance(effect, Publish)] == [()]
+    assert {ticket.number: ticket.version for ticket in engine.tickets.values()} == {1: 5, 2: 1}
+
+
+def test_the_first_state_is_published_even_when_empty() -> None:
+    assert Publish(()) in technician().effects
+
+
+def test_close_releases_everything_and_is_final() -> None:
+    bench = overview(make_ticket(1, 1))
+    bench.feed(TimerFired(Timer.READ))
+    effects = bench.feed(Close())
+    assert CancelRead(bench.running.read_id) in effects
+    assert CloseFeed() in effects
+    assert bench.engine.status is StoreStatus.CLOSED
+    for item in (FeedLive(), RowChanged(make_ticket(1, 9), AT), TimerFired(Timer.READ), Start(), Close()):
+        assert bench.feed(item) == []
+
+
+# --- rule 10, refreshes, freshness -----------------------------------------------------------------------
+
+
+def test_tombstones_are_bounded_by_number_and_age() -> None:
+    bench = Bench(View.technician(ALICE), config=EngineConfig(tombstone_limit=10, tombstone_ttl=60))
+    for number in range(100):
+        bench.row(bobs(1, number=number))
+    assert len(bench.engine._tombstones) == 10
+    bench.feed(TimerFired(Timer.READ), after=61.0)
+    bench.read()
+    assert len(bench.engine._tombstones) == 0
+
+
+def test_a_refresh_is_answered_by_a_read_that_began_after_it_was_asked() -> None:
+    bench = overview()
+    bench.feed(TimerFired(Timer.READ))
+    bench.feed(RefreshAsked(7))
+    assert not [effect for effect in bench.read() if isinstance(effect, Resolve)]
+    assert Resolve(7, None) in bench.read()
+
+
+def test_a_refresh_hears_of_its_failure() -> None:
+    bench = overview()
+    bench.feed(RefreshAsked(7))
+    error = ServerError("boom")
+    assert Resolve(7, error) in bench.feed(ReadFailed(bench.running.read_id, error))
+
+
+def test_freshness_says_live_polling_or_stale_with_age_and_reason() -> None:
+    bench = overview()
+    bench.feed(FeedLive())
+    bench.read()
+    assert bench.engine.freshness(bench.now + 10).kind is FreshnessKind.LIVE
+    assert bench.engine.freshness(bench.now + 91).kind is FreshnessKind.STALE
+    bench.feed(FeedLost("cable pulled"))
+    fresh = bench.engine.freshness(bench.now + 44)
+    assert (fresh.kind, fresh.age, fresh.reason) == (FreshnessKind.POLLING, 44.0, "cable pulled")
+    assert bench.engine.freshness(bench.now + 46).kind is FreshnessKind.STALE
