@@ -217,7 +217,7 @@ def test_the_token_tells_the_role_and_a_deactivated_person_has_none(
         return claims["app_metadata"].get("role")
 
     def change(column: str, value: object) -> None:
-        query = f"update public.profiles set {column} = %s where user_id = %s"  # noqa: S608 - ours
+        query = f"update public.profiles set {column} = %s where user_id = %s"
         world.connection.execute(query.encode(), [value, user["id"]])
         world.connection.commit()
 

@@ -1,4 +1,3 @@
-# ruff: noqa: S608 - the statements are made of what this file says
 """The tables: constraints by name, what triggers set, and what happens to tickets when people go."""
 
 from __future__ import annotations

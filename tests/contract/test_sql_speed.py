@@ -1,4 +1,3 @@
-# ruff: noqa: S608, T201 - the statements are made of what this file says; the numbers are printed with -s
 """What things cost with 100,000 tickets, 2,000 technicians and 50,000 customers.
 
 Each limit is a ratio or a bound from the design; run with ``-s`` to see the numbers.

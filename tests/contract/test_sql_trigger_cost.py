@@ -1,4 +1,3 @@
-# ruff: noqa: T201 - the numbers are printed with -s
 """What the triggers add to a change."""
 
 from __future__ import annotations
