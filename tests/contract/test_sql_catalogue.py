@@ -18,7 +18,7 @@ import pytest
 from pydantic import AwareDatetime
 from sql_support import connect, one
 
-from jamestronic_sdk import models, sql
+from jamestronic_sdk import errors, models, sql
 from jamestronic_sdk.local.postgres import find_installation
 from jamestronic_sdk.local.stack import LocalSupabase
 
@@ -95,6 +95,60 @@ async def test_pushed_and_applied_databases_are_the_same(
 
         again = await asyncio.to_thread(supabase, *push, workdir=project)
         assert "Applying" not in again
+
+
+async def test_check_names_what_is_missing_outdated_or_altered(tmp_path: Path) -> None:
+    """By record where there is one, and by the objects themselves."""
+    project = write_project(tmp_path / "project")
+    async with LocalSupabase(None, port=0, apply_sql=False) as bare:
+        url = bare.database_url
+        nothing = await asyncio.to_thread(sql.check, url)
+        assert {problem.kind for problem in nothing} == {"missing"}
+        assert {problem.file for problem in nothing} == {
+            file.name for file in sql.files() if file.stem != "040_realtime"
+        }
+
+        push = ("db", "push", f"--remote={url}", "--yes")
+        await asyncio.to_thread(supabase, *push, workdir=project)
+        assert await asyncio.to_thread(sql.check, url) == ()
+
+        with connect(bare, autocommit=True) as connection:
+            connection.execute("drop policy tickets_delete on public.tickets")
+            connection.execute("drop index public.tickets_status_idx")
+            connection.execute("drop trigger tickets_20_guard on public.tickets")
+            connection.execute(
+                "create or replace function public.get_my_role() returns text language sql"
+                " as $$ select 'admin' $$"
+            )
+            connection.execute(
+                "update private.sql_files set checksum = 'old' where name = '050_commands.sql'"
+            )
+            connection.execute("delete from private.sql_files where name = '060_sync.sql'")
+        assert await asyncio.to_thread(sql.check, url) == (
+            sql.SqlProblem("010_schema.sql", "missing", "index public.tickets_status_idx"),
+            sql.SqlProblem("020_functions.sql", "missing", "trigger tickets_20_guard on public.tickets"),
+            sql.SqlProblem("020_functions.sql", "altered", "function public.get_my_role"),
+            sql.SqlProblem("030_policies.sql", "missing", "policy tickets_delete on public.tickets"),
+            sql.SqlProblem("050_commands.sql", "outdated", "050_commands.sql"),
+            sql.SqlProblem("060_sync.sql", "missing", "060_sync.sql"),
+        )
+
+
+def test_check_of_a_database_without_a_record_looks_at_its_objects(local_supabase: LocalSupabase) -> None:
+    with connect(local_supabase) as connection:
+        recorded = one(connection, "select count(*) as n from private.sql_files")["n"]
+    assert sql.check(local_supabase.database_url) == ()
+    assert recorded in {0, len(sql.files())}
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql://nobody:secret@127.0.0.1:1/postgres", "not a url", "postgresql://[", ""]
+)
+def test_check_of_no_database_is_one_clear_error(url: str) -> None:
+    """Without the password in it."""
+    with pytest.raises(errors.SqlError) as refused:
+        sql.check(url or "host=127.0.0.1 port=1", timeout=2)
+    assert "secret" not in str(refused.value)
 
 
 def test_applying_twice_changes_no_row_of_ours(local_supabase: LocalSupabase) -> None:
