@@ -194,13 +194,28 @@ def list_files() -> None:
 
 @sql.command()
 def export(
-    out: Annotated[
-        Path, typer.Option("--out", file_okay=False, help="Folder of the CLI's migrations.")
+    migrations: Annotated[
+        Path, typer.Option("--migrations", file_okay=False, help="Folder of the Supabase CLI's migrations.")
     ] = Path("supabase/migrations"),
 ) -> None:
     """Write migrations for `supabase db push`, one for each file that changed since the last export."""
-    written = sql_files.export(out, now=datetime.now(UTC))
+    written = sql_files.export(migrations, now=datetime.now(UTC))
     for path in written:
         typer.echo(str(path))
     if not written:
-        typer.echo(f"Nothing to do: {out} is up to date.", err=True)
+        typer.echo(f"Nothing to do: {migrations} is up to date.", err=True)
+
+
+@sql.command()
+def check(
+    database_url: Annotated[
+        str, typer.Argument(envvar="DATABASE_URL", metavar="URL", help="Of the database; or DATABASE_URL.")
+    ],
+) -> None:
+    """Say what of the SQL is missing, outdated or altered in a database: exit code 0 when nothing is."""
+    problems = sql_files.check(database_url)
+    for problem in problems:
+        typer.echo(f"{problem.kind:9} {problem.file:20} {problem.what}")
+    if problems:
+        raise typer.Exit(1)
+    typer.echo("The database has the SQL of this version.")

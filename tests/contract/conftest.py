@@ -1,42 +1,7 @@
-"""One local stack for the whole run."""
+"""Fixtures of the contract tests."""
 
 from __future__ import annotations
 
-import asyncio
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from conftest_stacks import local_supabase, untouched_supabase
 
-import pytest
-
-from jamestronic_sdk.local.stack import LocalSupabase
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-
-@pytest.fixture(scope="session")
-def local_supabase() -> Iterator[LocalSupabase]:
-    """An ephemeral stack, ready, with the package's SQL.
-
-    It runs in a thread with a loop of its own: a test that blocks (a program that it waits for, the blocking
-    face) does not stop the server that it talks to.
-    """
-    stack = LocalSupabase(port=0)
-    started: Future[asyncio.AbstractEventLoop] = Future()
-
-    async def serve() -> None:
-        try:
-            async with stack:
-                started.set_result(asyncio.get_running_loop())
-                await stack.wait()
-        except BaseException as error:
-            if started.done():
-                raise
-            started.set_exception(error)
-
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="local-supabase") as executor:
-        running = executor.submit(asyncio.run, serve())
-        loop = started.result(timeout=90)
-        yield stack
-        loop.call_soon_threadsafe(stack.stop)
-        running.result(timeout=30)
+__all__ = ["local_supabase", "untouched_supabase"]

@@ -210,7 +210,7 @@ class LocalSupabase:
                 await bootstrap(context)
                 instance = data.update(bootstrap=bootstrap_checksum(), applied={})
             if self._apply_sql:
-                files = [(file.name, file.text) for file in sql.files()]
+                files = [(file.name, file.migration) for file in sql.files()]
                 data.update(applied=await apply_sql(context, files, instance.applied))
             await self._serve_requests(data, instance, listener, server, postgrest_program)
 
