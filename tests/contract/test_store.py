@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 from client_people import Shop, open_shop
+from sql_support import connect
 
 from jamestronic_sdk import (
     Certainty,
@@ -158,7 +159,7 @@ async def test_assigned_updated_and_unassigned_reach_both_sides(local_supabase: 
 async def test_reassigning_takes_the_ticket_from_one_and_gives_it_to_the_other(
     local_supabase: LocalSupabase,
 ) -> None:
-    """Postgres Changes says nothing to the one who loses it; the safety poll does."""
+    """Postgres Changes says nothing to the one who loses it; the safety poll asks the change log."""
     async with open_desk(local_supabase, poll_interval=0.5) as desk:
         admin, alice, bob = desk.admin, desk.alice, desk.bob
         ticket = await admin.tickets.create(title="Fridge is warm")
@@ -169,7 +170,8 @@ async def test_reassigning_takes_the_ticket_from_one_and_gives_it_to_the_other(
         await desk.until(bob, ticket, TicketAssigned)
         left = await desk.until(alice, ticket, TicketAssigned, TicketUnassigned)
         assert isinstance(left, TicketUnassigned)
-        assert left.certainty is Certainty.INFERRED
+        assert left.certainty is Certainty.OBSERVED
+        assert desk.stores[alice].reads_change_log
         assert desk.stores[alice].tickets.of_technician(alice.auth.me.profile_id) == ()
         await desk.until(admin, ticket, TicketCreated, TicketAssigned, TicketAssigned)
 
@@ -475,6 +477,38 @@ async def test_a_database_without_the_sql_is_one_clear_error() -> None:
         with pytest.raises(SchemaMissingError, match=r"010_schema\.sql"):
             async with jt.ticket_store():
                 pass
+
+
+async def test_a_database_with_only_tables_and_policies_works_by_whole_reads() -> None:
+    """Without 060_sync.sql a ticket that went to a colleague is noticed by its absence."""
+    async with LocalSupabase(port=0) as supabase:
+        with connect(supabase) as connection:
+            connection.execute("drop function public.sync_tickets, public.tickets_digest")
+            connection.execute("notify pgrst, 'reload schema'")
+            connection.commit()
+        async with open_desk(supabase, poll_interval=0.5) as desk:
+            admin, alice, bob = desk.admin, desk.alice, desk.bob
+            assert not desk.stores[alice].reads_change_log
+            ticket = await admin.tickets.create(title="Without a change log")
+            ticket = await admin.tickets.assign(ticket, alice.auth.me.profile_id)
+            await desk.until(alice, ticket, TicketAssigned)
+            ticket = await admin.tickets.assign(ticket, bob.auth.me.profile_id)
+            left = await desk.until(alice, ticket, TicketAssigned, TicketUnassigned)
+            assert isinstance(left, TicketUnassigned)
+            assert left.certainty is Certainty.INFERRED
+            await desk.until(bob, ticket, TicketAssigned)
+
+
+async def test_another_technicians_view_is_read_whole_by_an_admin(local_supabase: LocalSupabase) -> None:
+    async with open_desk(local_supabase) as desk:
+        view = View.technician(desk.bob.auth.me.profile_id)
+        async with desk.admin.ticket_store(view) as store:
+            assert not store.reads_change_log
+            ticket = await desk.admin.tickets.create(title="For Bob")
+            ticket = await desk.admin.tickets.assign(ticket, desk.bob.auth.me.profile_id)
+            await store.wait_for(has(ticket), timeout=DEADLINE)
+            ticket = await desk.admin.tickets.assign(ticket, desk.alice.auth.me.profile_id)
+            await store.wait_for(lacks(ticket), timeout=DEADLINE)
 
 
 async def test_entering_without_a_server_ends_with_one_error_and_no_task(unused_tcp_port: int) -> None:

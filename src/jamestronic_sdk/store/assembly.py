@@ -8,7 +8,8 @@ from jamestronic_sdk.errors import ConfigurationError
 from jamestronic_sdk.realtime.channels import OVERVIEW_CHANNEL, own_channel, technician_channel
 from jamestronic_sdk.realtime.feed import Feed
 from jamestronic_sdk.realtime.link import Link, TableBinding
-from jamestronic_sdk.store.protocol import EngineConfig
+from jamestronic_sdk.store.driver import Changes
+from jamestronic_sdk.store.protocol import EngineConfig, Removal
 from jamestronic_sdk.store.store import StoreParts, TicketStore
 from jamestronic_sdk.store.views import ViewKind
 
@@ -51,6 +52,21 @@ class _TicketsReader:
             case ViewKind.CUSTOMER:
                 return await self._tickets.fetch_all(customer=view.profile_id)
 
+    async def read_changes(self, cursor: str | None) -> Changes:
+        """What changed for the signed-in person, all pages together."""
+        found = await self._tickets.changes(cursor)
+        return Changes(
+            is_snapshot=found.kind == "snapshot",
+            upserts=found.upserts,
+            removed=tuple(Removal(gone.id, gone.version, gone.deleted) for gone in found.removed),
+            cursor=found.cursor,
+        )
+
+    async def read_digest(self) -> tuple[int, int]:
+        """Count and XOR over what the signed-in person may see."""
+        found = await self._tickets.digest()
+        return found.count, int(found.digest, 16)
+
     async def read_ids(self, ticket_ids: Sequence[UUID]) -> Sequence[Ticket]:
         """Those rows that the signed-in person may see."""
         return await self._tickets.get_many(ticket_ids)
@@ -68,6 +84,7 @@ def _channel_name(view: View, clock: Clock) -> str:
 def assemble_store(
     *,
     view: View,
+    is_own_view: bool,
     settings: Settings,
     auth: Auth,
     tickets: Tickets[TicketT],
@@ -79,7 +96,11 @@ def assemble_store(
     ready_timeout: float | None,
     read_timeout: float,
 ) -> TicketStore:
-    """A store that is not entered yet; for the arguments see ``JamesTronic.ticket_store``."""
+    """A store that is not entered yet; for the arguments see ``JamesTronic.ticket_store``.
+
+    ``is_own_view``: the view is that of the signed-in person's role. Only then is the change log, which
+    speaks of all that this person may see, worth asking.
+    """
     for name, value in (("poll_interval", poll_interval), ("live_interval", live_interval)):
         if value is not None and not value > 0:
             raise ConfigurationError(f"{name} must be more than 0 seconds.")
@@ -117,7 +138,9 @@ def assemble_store(
             clock=clock,
             rng=rng,
         ),
-        config=EngineConfig(poll_interval=poll_interval, live_interval=live_interval),
+        config=EngineConfig(
+            poll_interval=poll_interval, live_interval=live_interval, is_sync_wanted=is_own_view
+        ),
         ready_timeout=ready_timeout,
         read_timeout=read_timeout,
     )
