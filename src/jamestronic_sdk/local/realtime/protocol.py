@@ -12,6 +12,7 @@ Never:
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -37,6 +38,7 @@ __all__ = [
     "mapping",
     "ok_reply",
     "parse_join",
+    "parse_json",
     "parse_version",
     "system",
     "to_json",
@@ -131,10 +133,34 @@ def to_json(value: object) -> str:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 
 
+def parse_json(data: str | bytes) -> object:
+    """JSON from a stranger, in UTF-8: all of it can be sent on to clients of any language.
+
+    Raises:
+        ValueError: It is malformed, too deep, or has a number or a text that JSON does not have.
+    """
+    text = data if isinstance(data, str) else data.decode()
+    try:
+        parsed: object = json.loads(text, parse_constant=_refuse_constant)
+    except RecursionError as error:
+        raise ValueError("too deep") from error
+    if _SURROGATE.search(text):
+        to_json(parsed).encode()  # half a pair would fail where it is sent: at somebody else's socket
+    return parsed
+
+
+_SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+def _refuse_constant(name: str) -> object:
+    """Python would read NaN and the infinities."""
+    raise ValueError(name)
+
+
 def decode(version: Version, text: str) -> Frame | None:
     """A client's text frame, or None if it is malformed."""
     try:
-        data: object = json.loads(text)
+        data = parse_json(text)
     except ValueError:
         return None
     match version:
@@ -229,7 +255,7 @@ def decode_binary(data: bytes) -> Frame | None:
     payload, is_json = data[at:], data[6] == _JSON
     if is_json:
         try:
-            json.loads(payload)
+            parse_json(payload)
         except ValueError:  # it would be spliced into the frames of others
             return None
     return Frame(topic, "broadcast", {}, ref or None, join_ref or None, Broadcast(event, payload, is_json))

@@ -12,7 +12,6 @@ Never:
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -22,7 +21,7 @@ from jamestronic_sdk.errors import AuthenticationError, PermissionDeniedError, S
 from jamestronic_sdk.local.realtime import authorization
 from jamestronic_sdk.local.realtime import credentials as tokens
 from jamestronic_sdk.local.realtime.authorization import Asker, Extension
-from jamestronic_sdk.local.realtime.protocol import Broadcast, RawJson, mapping, to_json
+from jamestronic_sdk.local.realtime.protocol import Broadcast, RawJson, mapping, parse_json, to_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -201,10 +200,9 @@ async def _body(request: web.Request) -> bytes:
 
 def _json(body: bytes) -> object:
     try:
-        parsed: object = json.loads(body)
-    except (ValueError, RecursionError):
+        return parse_json(body)
+    except ValueError:
         raise _refusal(400, "Bad Request") from None
-    return parsed
 
 
 _ERRORS: Final[Mapping[int, type[web.HTTPException]]] = {
