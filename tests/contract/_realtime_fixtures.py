@@ -60,6 +60,17 @@ class Database:
         cursor = await self._connection.execute(statement.encode(), parameters or None)
         return await cursor.fetchall() if cursor.description is not None else []
 
+    @property
+    def connection(self) -> psycopg.AsyncConnection[tuple[object, ...]]:
+        """For what takes a connection; autocommit."""
+        return self._connection
+
+    @asynccontextmanager
+    async def undone(self) -> AsyncIterator[None]:
+        """What runs inside the block is one transaction, which is rolled back."""
+        async with self._connection.transaction(force_rollback=True):
+            yield
+
     async def together(self, *statements: str) -> None:
         """Several statements in one transaction."""
         async with self._connection.transaction():
