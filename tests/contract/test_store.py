@@ -76,9 +76,7 @@ class Desk:
 
     async def until(self, who: JamesTronic, ticket: Ticket, *kinds: type[TicketEvent]) -> TicketEvent:
         """Wait until exactly these were told of the ticket; answers the last one."""
-        await self.stores[who].wait_for(
-            lambda _: len(self.events(who, ticket)) >= len(kinds), timeout=DEADLINE
-        )
+        await self.told[who].until(lambda: len(self.events(who, ticket)) >= len(kinds))
         assert self.events(who, ticket) == list(kinds)
         return [event for event in self.told[who] if event.ticket.id == ticket.id][-1]
 
@@ -159,8 +157,8 @@ async def test_assigned_updated_and_unassigned_reach_both_sides(local_supabase: 
 async def test_reassigning_takes_the_ticket_from_one_and_gives_it_to_the_other(
     local_supabase: LocalSupabase,
 ) -> None:
-    """Postgres Changes says nothing to the one who loses it; the safety poll asks the change log."""
-    async with open_desk(local_supabase, poll_interval=0.5) as desk:
+    """Postgres Changes says nothing to the one who loses it; a private topic does, at once."""
+    async with open_desk(local_supabase, poll_interval=300) as desk:
         admin, alice, bob = desk.admin, desk.alice, desk.bob
         ticket = await admin.tickets.create(title="Fridge is warm")
         ticket = await admin.tickets.assign(ticket, alice.auth.me.profile_id)
@@ -170,10 +168,27 @@ async def test_reassigning_takes_the_ticket_from_one_and_gives_it_to_the_other(
         await desk.until(bob, ticket, TicketAssigned)
         left = await desk.until(alice, ticket, TicketAssigned, TicketUnassigned)
         assert isinstance(left, TicketUnassigned)
-        assert left.certainty is Certainty.OBSERVED
-        assert desk.stores[alice].reads_change_log
+        assert (left.certainty, left.source) == (Certainty.OBSERVED, Source.REALTIME)
         assert desk.stores[alice].tickets.of_technician(alice.auth.me.profile_id) == ()
         await desk.until(admin, ticket, TicketCreated, TicketAssigned, TicketAssigned)
+
+
+async def test_without_private_topics_the_change_log_tells_of_the_leave() -> None:
+    """A project whose realtime.messages has no policies of ours: the safety poll asks the change log."""
+    async with LocalSupabase(port=0) as supabase:
+        with connect(supabase) as connection:
+            for policy in ("jamestronic_read", "jamestronic_read_guard"):
+                connection.execute(f"drop policy {policy} on realtime.messages".encode())
+            connection.commit()
+        async with open_desk(supabase, poll_interval=0.5) as desk:
+            ticket = await desk.admin.tickets.create(title="Told by the log")
+            ticket = await desk.admin.tickets.assign(ticket, desk.alice.auth.me.profile_id)
+            await desk.until(desk.alice, ticket, TicketAssigned)
+            ticket = await desk.admin.tickets.assign(ticket, desk.bob.auth.me.profile_id)
+            left = await desk.until(desk.alice, ticket, TicketAssigned, TicketUnassigned)
+            assert isinstance(left, TicketUnassigned)
+            assert left.certainty is Certainty.OBSERVED
+            assert left.source is not Source.REALTIME
 
 
 async def test_a_deleted_ticket_is_removed_for_the_admin_and_unassigned_for_the_technician(
@@ -183,6 +198,7 @@ async def test_a_deleted_ticket_is_removed_for_the_admin_and_unassigned_for_the_
         ticket = await desk.admin.tickets.create(title="Duplicate")
         ticket = await desk.admin.tickets.assign(ticket, desk.alice.auth.me.profile_id)
         await desk.until(desk.alice, ticket, TicketAssigned)
+        await desk.until(desk.admin, ticket, TicketCreated, TicketAssigned)
         await desk.shop.service._raw.table("tickets").delete().eq("id", str(ticket.id)).execute()
         await desk.until(desk.alice, ticket, TicketAssigned, TicketUnassigned)
         await desk.until(desk.admin, ticket, TicketCreated, TicketAssigned, TicketRemoved)
@@ -484,6 +500,7 @@ async def test_a_database_with_only_tables_and_policies_works_by_whole_reads() -
     async with LocalSupabase(port=0) as supabase:
         with connect(supabase) as connection:
             connection.execute("drop function public.sync_tickets, public.tickets_digest")
+            connection.execute("drop trigger tickets_60_broadcast on public.tickets")
             connection.execute("notify pgrst, 'reload schema'")
             connection.commit()
         async with open_desk(supabase, poll_interval=0.5) as desk:

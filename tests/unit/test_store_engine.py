@@ -49,6 +49,7 @@ from jamestronic_sdk.store.protocol import (
     RowChanged,
     RowDeleted,
     RowDoubtful,
+    RowLeft,
     SetTimer,
     Signal,
     Start,
@@ -647,3 +648,13 @@ def test_a_digest_that_nothing_explains_costs_the_cursor() -> None:
     assert bench.held == {1: 1}
     bench.answer_digest(mine(1))
     assert bench.engine.is_idle
+
+
+def test_a_message_that_a_ticket_was_lost_is_a_leave_at_once() -> None:
+    bench = technician(mine(1))
+    bench.feed(RowLeft(Removal(ticket_id(1), 5, is_deleted=False), AT))
+    (event,) = bench.events
+    assert isinstance(event, TicketUnassigned)
+    assert (event.certainty, event.source) == (Certainty.OBSERVED, Source.REALTIME)
+    bench.row(mine(4))
+    assert bench.held == {}

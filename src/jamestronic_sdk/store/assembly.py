@@ -5,7 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from jamestronic_sdk.errors import ConfigurationError
-from jamestronic_sdk.realtime.channels import OVERVIEW_CHANNEL, own_channel, technician_channel
+from jamestronic_sdk.realtime.channels import (
+    OVERVIEW_CHANNEL,
+    POOL_TOPIC,
+    own_channel,
+    person_topic,
+    technician_channel,
+)
 from jamestronic_sdk.realtime.feed import Feed
 from jamestronic_sdk.realtime.link import Link, TableBinding
 from jamestronic_sdk.store.driver import Changes
@@ -81,6 +87,14 @@ def _channel_name(view: View, clock: Clock) -> str:
     return own_channel(view.kind.value, view.profile_id, opened_at_ms)
 
 
+def _private_topics(view: View) -> tuple[str, ...]:
+    """The topics that tell the viewer what Postgres Changes does not: that a ticket was lost."""
+    if view.profile_id is None:
+        return ()
+    own = (person_topic(view.profile_id),)
+    return (*own, POOL_TOPIC) if view.includes_pool else own
+
+
 def assemble_store(
     *,
     view: View,
@@ -115,6 +129,7 @@ def assemble_store(
             settings.key.get_secret_value(),
             channel,
             (TableBinding("tickets"),),
+            topics=_private_topics(view) if is_own_view else (),
             timeout=_LINK_TIMEOUT,
         )
 

@@ -18,8 +18,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, Protocol, assert_never
 
 from jamestronic_sdk.errors import JamesTronicError, RequestTimeoutError, StoreError
-from jamestronic_sdk.realtime.feed import FeedDown, FeedRow, FeedSignal, FeedUp
-from jamestronic_sdk.store.messages import decode
+from jamestronic_sdk.realtime.feed import FeedBroadcast, FeedDown, FeedRow, FeedSignal, FeedUp
+from jamestronic_sdk.store.messages import decode, decode_broadcast
 from jamestronic_sdk.store.protocol import (
     CancelRead,
     ClearTimer,
@@ -286,6 +286,10 @@ class Driver:
                 self.post(FeedLost(reason))
             case FeedRow(message):
                 self.post(decode(message.data, self._now(), self._model))
+            case FeedBroadcast(message):
+                item = decode_broadcast(message.event, message.payload, self._now(), self._model)
+                if item is not None:
+                    self.post(item)
             case _:
                 assert_never(signal)
 

@@ -66,6 +66,7 @@ from jamestronic_sdk.store.protocol import (
     RowChanged,
     RowDeleted,
     RowDoubtful,
+    RowLeft,
     SetTimer,
     Signal,
     Start,
@@ -263,6 +264,9 @@ class Engine:
                 self._on_row_changed(item)
             case RowDeleted():
                 self._on_row_deleted(item)
+            case RowLeft(removal, received_at):
+                self._apply_removal(removal, _Facts(Source.REALTIME, received_at, None))
+                self._debounce_read()
             case RowDoubtful(ticket_id):
                 self._doubt(ticket_id)
             case GapFound():

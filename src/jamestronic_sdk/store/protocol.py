@@ -52,6 +52,7 @@ __all__ = [
     "RowChanged",
     "RowDeleted",
     "RowDoubtful",
+    "RowLeft",
     "SetTimer",
     "Signal",
     "Start",
@@ -173,6 +174,14 @@ class RowDeleted:
 
 
 @dataclass(frozen=True, slots=True)
+class RowLeft:
+    """A message said that the viewer lost a ticket."""
+
+    removal: Removal
+    received_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class RowDoubtful:
     """A message about this ticket was incomplete: ask by id."""
 
@@ -278,6 +287,7 @@ Input = (
     | FeedLost
     | RowChanged
     | RowDeleted
+    | RowLeft
     | RowDoubtful
     | GapFound
     | ReadDone
