@@ -128,7 +128,7 @@ async def test_send_reaches_the_members(client: RawClient, database: Database, r
     """`meta.id` is the row's id, and so is the inner one; numbers keep all their digits."""
     await client.join(room)
     await database.run(
-        f"""select realtime.send('{{"n": 12345678901234567890.50}}', 'moved', '{room}', false)"""
+        f"""select realtime.send('{{"n": 12345678901234567890.50}}', 'shifted', '{room}', false)"""
     )
     text = await client.text()
     assert "12345678901234567890.50" in text
@@ -137,7 +137,7 @@ async def test_send_reaches_the_members(client: RawClient, database: Database, r
     assert (frame["topic"], frame["event"], frame["ref"]) == (f"realtime:{room}", "broadcast", None)
     assert frame["payload"] == {
         "type": "broadcast",
-        "event": "moved",
+        "event": "shifted",
         "payload": {"n": 12345678901234567890.50, "id": key},
         "meta": {"id": key},
     }

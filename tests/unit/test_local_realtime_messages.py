@@ -32,7 +32,7 @@ def stored(**columns: pgoutput.Value) -> list[messages.StoredMessage]:
         tuple(pgoutput.RelationColumn(name, 25, -1, is_identity=False) for name in row),
     )
     change = RowChange(relation, pgoutput.Insert(1, tuple(row.values())))
-    return list(messages.stored_messages(Batch(datetime.now(UTC), (change,))))
+    return list(messages.stored_messages(Batch(datetime.now(UTC), (change,), 7)))
 
 
 def test_a_row() -> None:

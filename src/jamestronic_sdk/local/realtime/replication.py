@@ -75,6 +75,8 @@ class Batch:
     committed_at: datetime
     """Aware, UTC."""
     changes: tuple[RowChange, ...]
+    xid: int
+    """The transaction, without its epoch."""
 
 
 class Replication:
@@ -237,13 +239,13 @@ class _Session:
             pgconn.flush()
 
     async def _receive(self, pgconn: pq.abc.PGconn) -> None:
-        committed_at = _EPOCH
+        committed_at, xid = _EPOCH, 0
         changes: list[RowChange] = []
         while True:
             message = await self._next(pgconn)
             match message:
                 case pgoutput.Begin():
-                    committed_at = message.committed_at
+                    committed_at, xid = message.committed_at, message.xid
                 case pgoutput.Relation():
                     self._relations[message.oid] = message
                 case pgoutput.Insert() | pgoutput.Update() | pgoutput.Delete():
@@ -256,7 +258,7 @@ class _Session:
                 case pgoutput.Origin() | pgoutput.Type() | pgoutput.Truncate() | pgoutput.LogicalMessage():
                     pass
             if changes and (isinstance(message, pgoutput.Commit) or len(changes) >= _BATCH_LIMIT):
-                await self._on_batch(Batch(committed_at, tuple(changes)))
+                await self._on_batch(Batch(committed_at, tuple(changes), xid))
                 raise_if_cancelled()
                 changes = []
 

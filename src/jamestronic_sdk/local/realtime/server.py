@@ -46,7 +46,10 @@ _JANITOR_RETRY_DELAY: Final = 1.0
 """Seconds after a failure: without partitions the server is not ready."""
 
 _POOL_TIMEOUT: Final = 5.0
-"""Seconds that a check waits for a free connection; a join holds up its socket as long."""
+"""Seconds that a question waits for a free connection; a join holds up its socket as long."""
+
+_CANCEL_INTERVAL: Final = 1.0
+"""Seconds after which what was cancelled and still runs is cancelled again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +162,7 @@ class RealtimeServer:
         self._sockets: set[Socket] = set()
         self._subscribers: dict[changes.Subscriber, Channel] = {}
         self._has_partitions = False
-        self._supervisor: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
         self._joins = Rate(self.options.join_rate_limit, self.options.rate_tick)
         self._messages = Rate(self.options.message_rate_limit, self.options.rate_tick)
         self._presences = Rate(self.options.presence_rate_limit, self.options.rate_tick)
@@ -167,7 +170,13 @@ class RealtimeServer:
         # One connection for the stream's questions, so that its prepared statements stay warm; others
         # for the checks of new subscriptions, so that these never wait for a large transaction.
         self._stream_pool: catalog.Pool = AsyncConnectionPool(
-            dsn, min_size=1, max_size=1, open=False, kwargs={"autocommit": True}, name="realtime stream"
+            dsn,
+            min_size=1,
+            max_size=1,
+            timeout=_POOL_TIMEOUT,
+            open=False,
+            kwargs={"autocommit": True},
+            name="realtime stream",
         )
         self.pool: Final[catalog.Pool] = AsyncConnectionPool(
             dsn,
@@ -201,27 +210,26 @@ class RealtimeServer:
         await self._stream_pool.open()
         await self.pool.open()
         # aiohttp may start and clean up an application in different tasks, which a TaskGroup forbids.
-        # This task is owned by the server: `aclose` ends it and waits for it.
-        self._supervisor = asyncio.get_running_loop().create_task(self._run(), name="realtime")
+        # These tasks are owned by the server: `aclose` ends them and waits for them.
+        loop = asyncio.get_running_loop()
+        self._tasks = {
+            loop.create_task(self._changes_replication.run(), name="realtime changes"),
+            loop.create_task(self._messages_replication.run(), name="realtime messages"),
+            loop.create_task(self._keep_partitions(), name="realtime janitor"),
+        }
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
-    async def _run(self) -> None:
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._changes_replication.run(), name="realtime changes")
-            group.create_task(self._messages_replication.run(), name="realtime messages")
-            group.create_task(self._keep_partitions(), name="realtime janitor")
-
     async def aclose(self) -> None:
         """End the streams and every socket; may be called twice."""
         await self.close_sockets()
-        supervisor, self._supervisor = self._supervisor, None
-        if supervisor is not None:
-            supervisor.cancel()
-            with suppress(asyncio.CancelledError):
-                await supervisor
+        while self._tasks:
+            for task in self._tasks:
+                task.cancel()
+            # Not once: a library may take a cancellation for an error of its own, and go on.
+            _, self._tasks = await asyncio.wait(self._tasks, timeout=_CANCEL_INTERVAL)
         await self.pool.close()
         await self._stream_pool.close()
 
@@ -378,9 +386,17 @@ class RealtimeServer:
             del self._subscribers[subscriber]
 
     async def _begin_changes(self) -> None:
-        # Connections from before a restart of PostgreSQL are replaced before the first question.
-        await self._stream_pool.check()
+        # A connection from before a restart of PostgreSQL is replaced before the first question. Not by
+        # the pool's `check`: it takes a cancellation for a broken connection (psycopg_pool 3.3.3).
+        try:
+            await self._ask_nothing()
+        except psycopg.OperationalError:
+            await self._ask_nothing()
         self.changes_stream.begin()
+
+    async def _ask_nothing(self) -> None:
+        async with self._stream_pool.connection() as connection:
+            await connection.execute("")
 
     async def _deliver(self, batch: Batch) -> None:
         if not self._subscribers:
@@ -388,9 +404,8 @@ class RealtimeServer:
         try:
             deliveries = await self._resolve(batch)
         except psycopg.OperationalError:
-            # Nothing was sent yet. The connection was idle and may have died unnoticed; if the database is
-            # away, the second try fails, too, and that ends the stream: a gap.
-            await self._stream_pool.check()
+            # Nothing was sent yet. The connection was idle and may have died unnoticed; the pool has another
+            # one now. If the database is away, the second try fails, too, and that ends the stream: a gap.
             deliveries = await self._resolve(batch)
         for delivery in deliveries:
             channel = self._subscribers.get(delivery.subscriber)

@@ -82,7 +82,8 @@ class Socket:
             async with asyncio.TaskGroup() as group:
                 self._group = group
                 writer = group.create_task(self._write(), name="realtime writer")
-                await self._read()
+                while not writer.done() and await self._read():
+                    pass
                 writer.cancel()
                 self._drop_channels()
         finally:
@@ -157,22 +158,23 @@ class Socket:
 
     # --- in -----------------------------------------------------------------------------------------
 
-    async def _read(self) -> None:
-        while True:
-            try:
-                message = await self._websocket.receive()
-            except TimeoutError:
-                await self.close(1000)
-                return
-            match message.type:
-                case WSMsgType.TEXT:
-                    await self._receive(protocol.decode(self.version, message.data))
-                case WSMsgType.BINARY if self.version is Version.V2:
-                    await self._receive(protocol.decode_binary(message.data))
-                case WSMsgType.BINARY:
-                    _log.warning("dropped a binary frame")
-                case _:
-                    return
+    async def _read(self) -> bool:
+        """One message; whether there may be more."""
+        try:
+            message = await self._websocket.receive()
+        except TimeoutError:
+            await self.close(1000)
+            return False
+        match message.type:
+            case WSMsgType.TEXT:
+                await self._receive(protocol.decode(self.version, message.data))
+            case WSMsgType.BINARY if self.version is Version.V2:
+                await self._receive(protocol.decode_binary(message.data))
+            case WSMsgType.BINARY:
+                _log.warning("dropped a binary frame")
+            case _:
+                return False
+        return True
 
     async def _receive(self, frame: Frame | None) -> None:
         if frame is None:
