@@ -928,7 +928,7 @@ async def test_latency(
     times.sort()
     with capsys.disabled():
         median, slow = statistics.median(times) * 1000, times[47] * 1000
-        print(f"\ncommit to frame, row level security: p50 {median:.1f} ms, p95 {slow:.1f} ms")  # noqa: T201
+        print(f"\ncommit to frame, row level security: p50 {median:.1f} ms, p95 {slow:.1f} ms")
     assert statistics.median(times) < 0.5
 
 

@@ -22,9 +22,10 @@ from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from jamestronic_sdk.local.auth import account, administration, information, sign_in
+from jamestronic_sdk.local.auth import account, administration, information, otp, sign_in, sign_up, verify
 from jamestronic_sdk.local.auth.errors import AuthApiProblem, Problem, problem_response
 from jamestronic_sdk.local.auth.grants import AuthServer
+from jamestronic_sdk.local.auth.mailbox import Mailbox
 from jamestronic_sdk.local.auth.settings import AuthSettings
 
 if TYPE_CHECKING:
@@ -32,9 +33,12 @@ if TYPE_CHECKING:
 
     from jamestronic_sdk.local.context import LocalContext
 
-__all__ = ["make_app"]
+__all__ = ["MAILBOX", "make_app"]
 
 _LOG: Final = logging.getLogger("jamestronic_sdk.local.auth")
+
+MAILBOX: Final = web.AppKey("mailbox", Mailbox)
+"""Where the application keeps its mailbox."""
 
 Endpoint: TypeAlias = Callable[[web.Request, AuthServer], Awaitable[web.StreamResponse]]
 
@@ -42,7 +46,14 @@ ENDPOINTS: Final[tuple[tuple[str, str, Endpoint], ...]] = (
     ("GET", "/health", information.health),
     ("GET", "/settings", information.settings),
     ("GET", "/.well-known/jwks.json", information.jwks),
-    ("POST", "/signup", sign_in.sign_up),
+    ("POST", "/signup", sign_up.sign_up),
+    ("POST", "/otp", otp.otp),
+    ("POST", "/magiclink", otp.magic_link),
+    ("POST", "/recover", otp.recover),
+    ("POST", "/resend", otp.resend),
+    ("GET", "/reauthenticate", otp.reauthenticate),
+    ("GET", "/verify", verify.verify_by_link),
+    ("POST", "/verify", verify.verify_by_request),
     ("POST", "/token", sign_in.token),
     ("POST", "/logout", sign_in.log_out),
     ("GET", "/user", account.get_user),
@@ -61,13 +72,6 @@ MISSING: Final[tuple[tuple[str, str], ...]] = (
     ("GET", "/callback"),
     ("POST", "/callback"),
     ("POST", "/invite"),
-    ("POST", "/recover"),
-    ("POST", "/resend"),
-    ("POST", "/magiclink"),
-    ("POST", "/otp"),
-    ("GET", "/verify"),
-    ("POST", "/verify"),
-    ("GET", "/reauthenticate"),
     ("GET", "/user/identities/authorize"),
     ("DELETE", "/user/identities/{identity_id}"),
     ("GET", "/user/oauth/grants"),
@@ -118,8 +122,10 @@ def make_app(context: LocalContext, settings: AuthSettings | None = None) -> web
             # The stack's PostgreSQL may be restarted under us.
             check=AsyncConnectionPool.check_connection,
         ),
+        mailbox=Mailbox(chosen.mailbox_limit),
     )
     app = web.Application(middlewares=[_problems(chosen.request_timeout)])
+    app[MAILBOX] = server.mailbox
     app.cleanup_ctx.append(_pool_of(server))
     for method, path, endpoint in ENDPOINTS:
         app.router.add_route(method, path, _bound(endpoint, server))

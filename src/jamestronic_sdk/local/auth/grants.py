@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from psycopg import AsyncConnection
     from psycopg_pool import AsyncConnectionPool
 
+    from jamestronic_sdk.local.auth.mailbox import Mailbox
     from jamestronic_sdk.local.auth.requests import Origin
     from jamestronic_sdk.local.auth.settings import AuthSettings
     from jamestronic_sdk.local.context import LocalContext
@@ -33,6 +34,8 @@ class AuthServer:
     settings: AuthSettings
     pool: AsyncConnectionPool[AsyncConnection]
     """Connections of supabase_auth_admin."""
+    mailbox: Mailbox
+    """What was sent."""
 
     async def open_session(
         self, connection: AsyncConnection, user_id: uuid.UUID, *, method: str, origin: Origin

@@ -41,6 +41,7 @@ __all__ = [
     "delete_session",
     "delete_sessions_of",
     "has_session",
+    "is_recent",
     "lock_session_of",
     "rotate",
     "touch_session",
@@ -145,6 +146,12 @@ order by updated_at desc
 """
 
 HAS_SESSION: Final[LiteralString] = "select exists (select from auth.sessions where id = %(id)s)"
+
+IS_RECENT: Final[LiteralString] = """
+select exists (
+  select from auth.sessions where id = %(id)s and created_at > clock_timestamp() - interval '1 day'
+)
+"""
 
 DELETE_SESSION: Final[LiteralString] = "delete from auth.sessions where id = %(id)s"
 
@@ -303,6 +310,13 @@ async def has_session(connection: AsyncConnection, session_id: uuid.UUID) -> boo
     """Whether it was not signed out."""
     async with connection.cursor(row_factory=scalar_row) as cursor:
         await cursor.execute(HAS_SESSION, {"id": session_id})
+        return bool(await cursor.fetchone())
+
+
+async def is_recent(connection: AsyncConnection, session_id: uuid.UUID) -> bool:
+    """Whether it began within the last day."""
+    async with connection.cursor(row_factory=scalar_row) as cursor:
+        await cursor.execute(IS_RECENT, {"id": session_id})
         return bool(await cursor.fetchone())
 
 
