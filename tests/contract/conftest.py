@@ -22,12 +22,13 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def local_supabase() -> Iterator[LocalSupabase]:
-    """An ephemeral stack, ready, with the package's SQL, open to phone numbers and anonymous users.
+    """An ephemeral stack, ready, with the package's SQL, open to phone numbers, anonymous users and a provider.
 
     It runs in a thread with a loop of its own: a test that blocks (a program that it waits for, the blocking
     face) does not stop the server that it talks to.
     """
-    stack = LocalSupabase(port=0, auth=AuthSettings(is_phone_enabled=True, is_anonymous_enabled=True))
+    auth = AuthSettings(is_phone_enabled=True, is_anonymous_enabled=True, local_providers=("local", "github"))
+    stack = LocalSupabase(port=0, auth=auth)
     started: Future[asyncio.AbstractEventLoop] = Future()
 
     async def serve() -> None:

@@ -22,7 +22,16 @@ from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from jamestronic_sdk.local.auth import account, administration, information, otp, sign_in, sign_up, verify
+from jamestronic_sdk.local.auth import (
+    account,
+    administration,
+    information,
+    oauth,
+    otp,
+    sign_in,
+    sign_up,
+    verify,
+)
 from jamestronic_sdk.local.auth.errors import AuthApiProblem, Problem, problem_response
 from jamestronic_sdk.local.auth.grants import AuthServer
 from jamestronic_sdk.local.auth.mailbox import Mailbox
@@ -56,6 +65,10 @@ ENDPOINTS: Final[tuple[tuple[str, str, Endpoint], ...]] = (
     ("POST", "/verify", verify.verify_by_request),
     ("POST", "/token", sign_in.token),
     ("POST", "/logout", sign_in.log_out),
+    ("GET", "/authorize", oauth.authorize),
+    ("GET", "/callback", oauth.callback),
+    ("GET", "/_local/provider", oauth.show_page),
+    ("POST", "/_local/provider", oauth.answer_page),
     ("GET", "/user", account.get_user),
     ("PUT", "/user", account.put_user),
     ("POST", "/admin/users", administration.create),
@@ -68,8 +81,6 @@ ENDPOINTS: Final[tuple[tuple[str, str, Endpoint], ...]] = (
 MISSING: Final[tuple[tuple[str, str], ...]] = (
     ("GET", "/.well-known/openid-configuration"),
     ("GET", "/.well-known/oauth-authorization-server"),
-    ("GET", "/authorize"),
-    ("GET", "/callback"),
     ("POST", "/callback"),
     ("POST", "/invite"),
     ("GET", "/user/identities/authorize"),
@@ -123,6 +134,7 @@ def make_app(context: LocalContext, settings: AuthSettings | None = None) -> web
             check=AsyncConnectionPool.check_connection,
         ),
         mailbox=Mailbox(chosen.mailbox_limit),
+        provider=oauth.LocalProvider(),
     )
     app = web.Application(middlewares=[_problems(chosen.request_timeout)])
     app[MAILBOX] = server.mailbox

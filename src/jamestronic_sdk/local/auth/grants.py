@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from psycopg_pool import AsyncConnectionPool
 
     from jamestronic_sdk.local.auth.mailbox import Mailbox
+    from jamestronic_sdk.local.auth.oauth import LocalProvider
     from jamestronic_sdk.local.auth.requests import Origin
     from jamestronic_sdk.local.auth.settings import AuthSettings
     from jamestronic_sdk.local.context import LocalContext
@@ -36,6 +37,8 @@ class AuthServer:
     """Connections of supabase_auth_admin."""
     mailbox: Mailbox
     """What was sent."""
+    provider: LocalProvider
+    """The stand-in for other providers."""
 
     async def open_session(
         self, connection: AsyncConnection, user_id: uuid.UUID, *, method: str, origin: Origin

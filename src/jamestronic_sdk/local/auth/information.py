@@ -9,7 +9,7 @@ from aiohttp import web
 if TYPE_CHECKING:
     from jamestronic_sdk.local.auth.grants import AuthServer
 
-__all__ = ["health", "jwks", "settings"]
+__all__ = ["OFF_PROVIDERS", "health", "jwks", "settings"]
 
 GOTRUE_VERSION: Final = "v2.197.0"
 """The hosted Auth whose API this one follows; clients may read it."""
@@ -62,6 +62,7 @@ async def settings(_request: web.Request, server: AuthServer) -> web.Response:
                 "email": chosen.is_email_enabled,
                 "phone": chosen.is_phone_enabled,
                 **dict.fromkeys(OFF_PROVIDERS, False),
+                **dict.fromkeys(chosen.local_providers, True),
             },
             "disable_signup": not chosen.is_signup_enabled,
             "mailer_autoconfirm": chosen.is_email_autoconfirmed,

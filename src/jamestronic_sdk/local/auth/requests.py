@@ -18,7 +18,17 @@ from aiohttp import web
 from jamestronic_sdk.local.auth.errors import Problem
 from jamestronic_sdk.local.auth.settings import AUDIENCE
 
-__all__ = ["Body", "Origin", "audience", "bearer_token", "lower_email", "origin", "phone_digits", "read_body"]
+__all__ = [
+    "Body",
+    "Origin",
+    "audience",
+    "bearer_token",
+    "lower_email",
+    "origin",
+    "phone_digits",
+    "read_body",
+    "read_bytes",
+]
 
 _BEARER: Final = re.compile(r"[Bb]earer (\S+)")
 _EMAIL: Final = re.compile(
@@ -89,7 +99,7 @@ async def read_body(request: web.Request, *, limit: int, may_be_empty: bool = Fa
     Raises:
         AuthApiProblem: ``request_entity_too_large`` or ``bad_json``.
     """
-    raw = await _read(request, limit)
+    raw = await read_bytes(request, limit=limit)
     if not raw and may_be_empty:
         return Body({})
     try:
@@ -106,7 +116,12 @@ async def read_body(request: web.Request, *, limit: int, may_be_empty: bool = Fa
     return Body(members)
 
 
-async def _read(request: web.Request, limit: int) -> bytes:
+async def read_bytes(request: web.Request, *, limit: int) -> bytes:
+    """The request's body as it is.
+
+    Raises:
+        AuthApiProblem: ``request_entity_too_large``, or ``bad_json`` when it breaks off.
+    """
     raw = bytearray()
     try:
         async for chunk in request.content.iter_any():

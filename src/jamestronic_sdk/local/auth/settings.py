@@ -33,8 +33,12 @@ class AuthSettings:
     is_phone_enabled: bool = False
     is_phone_autoconfirmed: bool = False
     is_anonymous_enabled: bool = False
-    is_local_provider_enabled: bool = True
-    """Whether ``/authorize?provider=local`` answers; hosted Auth has no such provider."""
+    local_providers: tuple[str, ...] = ("local",)
+    """Which providers the local page answers for, for example ``("local", "github")``.
+
+    Hosted Auth has no provider of the name ``local``, and the stock Python client asks for none that it
+    does not know.
+    """
     is_secure_email_change: bool = True
     """Whether the old address must agree, too, to a change of the address (without autoconfirm)."""
     is_reauthentication_required: bool = False

@@ -22,6 +22,7 @@ __all__ = [
     "confirm_email",
     "confirm_phone",
     "delete_user",
+    "drop_other_identities",
     "end_email_change",
     "end_phone_change",
     "insert_email_identity",
@@ -40,6 +41,7 @@ __all__ = [
     "set_role",
     "soft_delete_user",
     "sync_providers",
+    "update_identity",
     "verify_email_identities",
 ]
 
@@ -161,6 +163,20 @@ set
 where user_id = %(id)s and provider = 'email'
 """
 
+UPDATE_IDENTITY: Final[LiteralString] = """
+update auth.identities
+set identity_data = %(identity_data)s, last_sign_in_at = clock_timestamp(), updated_at = clock_timestamp()
+where provider = %(provider)s and provider_id = %(provider_id)s
+"""
+
+DELETE_OTHER_IDENTITIES: Final[LiteralString] = (
+    "delete from auth.identities where user_id = %(id)s and provider <> %(provider)s"
+)
+
+CLEAR_HASH: Final[LiteralString] = (
+    "update auth.users set encrypted_password = null, updated_at = now() where id = %(id)s"
+)
+
 UPDATE_PHONE_IDENTITY: Final[LiteralString] = """
 update auth.identities
 set
@@ -264,13 +280,16 @@ async def insert_user(
     encrypted_password: str | None,
     user_metadata: dict[str, Any],
     identity_extra: dict[str, Any] | None = None,
+    identity: tuple[str, str, dict[str, Any]] | None = None,
 ) -> None:
     """A user with an identity: by e-mail, or by phone; with neither an anonymous one, without identity.
+
+    With ``identity`` (provider, the provider's id, data) it is another provider's, which told the address.
 
     In hosted Auth's steps, which triggers can tell apart: the insert knows the provider and the user's own
     metadata; role, confirmation and what an admin puts in ``app_metadata`` come as updates.
     """
-    provider = "email" if email else "phone" if phone else None
+    provider = identity[0] if identity else "email" if email else "phone" if phone else None
     app_metadata = {} if provider is None else {"provider": provider, "providers": [provider]}
     await connection.execute(
         INSERT_USER,
@@ -285,7 +304,12 @@ async def insert_user(
             "is_anonymous": provider is None,
         },
     )
-    if email:
+    if identity is not None:
+        name, provider_id, identity_data = identity
+        await insert_identity(
+            connection, user_id, provider=name, provider_id=provider_id, identity_data=identity_data
+        )
+    elif email:
         await insert_email_identity(connection, user_id, email=email, extra=identity_extra)
     elif phone:
         await insert_phone_identity(connection, user_id, phone=phone, extra=identity_extra)
@@ -310,6 +334,22 @@ async def insert_identity(
             "provider": provider,
         },
     )
+
+
+async def update_identity(
+    connection: AsyncConnection, *, provider: str, provider_id: str, identity_data: dict[str, Any]
+) -> None:
+    """What a provider says about its person today."""
+    await connection.execute(
+        UPDATE_IDENTITY,
+        {"provider": provider, "provider_id": provider_id, "identity_data": Jsonb(identity_data)},
+    )
+
+
+async def drop_other_identities(connection: AsyncConnection, user_id: uuid.UUID, *, provider: str) -> None:
+    """Only that provider's identities stay; the password goes, for nobody has proved the address with it."""
+    await connection.execute(DELETE_OTHER_IDENTITIES, {"id": user_id, "provider": provider})
+    await connection.execute(CLEAR_HASH, {"id": user_id})
 
 
 async def insert_email_identity(

@@ -25,6 +25,7 @@ __all__ = [
     "find_user_by_any_email",
     "find_user_by_email",
     "find_user_by_id",
+    "find_user_by_identity",
     "find_user_by_phone",
     "find_user_by_phone_change",
     "identities_of",
@@ -149,6 +150,15 @@ limit 1
 """
 )
 
+FIND_BY_IDENTITY: Final[LiteralString] = (
+    SELECT_USERS  # noqa: S608 - literals only
+    + """
+where id = (
+  select user_id from auth.identities where provider = %(provider)s and provider_id = %(provider_id)s
+)
+"""
+)
+
 IS_PHONE_TAKEN: Final[LiteralString] = """
 select exists (
   select from auth.users
@@ -214,6 +224,15 @@ async def find_user_by_any_email(connection: AsyncConnection, email: str, *, aud
     """The user who has that address, if only in an identity."""
     async with connection.cursor(row_factory=class_row(User)) as cursor:
         await cursor.execute(FIND_BY_ANY_EMAIL, {"email": email, "aud": aud})
+        return await cursor.fetchone()
+
+
+async def find_user_by_identity(
+    connection: AsyncConnection, *, provider: str, provider_id: str
+) -> User | None:
+    """The user whom a provider knows by that id."""
+    async with connection.cursor(row_factory=class_row(User)) as cursor:
+        await cursor.execute(FIND_BY_IDENTITY, {"provider": provider, "provider_id": provider_id})
         return await cursor.fetchone()
 
 

@@ -53,7 +53,13 @@ if TYPE_CHECKING:
 
     from jamestronic_sdk.local.auth.grants import AuthServer
 
-__all__ = ["verify_by_link", "verify_by_request"]
+__all__ = [
+    "OAUTH_ERRORS",
+    "accept_email_change",
+    "verify_by_link",
+    "verify_by_request",
+    "with_session",
+]
 
 HALF_CONFIRMED: Final = "Confirmation link accepted. Please proceed to confirm link sent to the other email"
 
@@ -70,7 +76,7 @@ _CODES: Final = {
 _PHONE_KINDS: Final = frozenset({"sms", "phone_change"})
 
 # As hosted Auth names them in redirects.
-_OAUTH_ERRORS: Final = {
+OAUTH_ERRORS: Final = {
     400: "invalid_request",
     401: "unauthorized_client",
     403: "access_denied",
@@ -162,7 +168,7 @@ async def verify_by_link(request: web.Request, server: AuthServer) -> web.Respon
                 session = await server.open_session(connection, user_id, method="otp", origin=origin(request))
                 location = with_session(target, session, {"type": kind})
     except AuthApiProblem as problem:
-        location = with_problem(target, problem, is_in_query=is_pkce)
+        location = _with_problem(target, problem, is_in_query=is_pkce)
     return web.Response(status=303, headers={"Location": location})
 
 
@@ -172,10 +178,10 @@ def with_session(target: str, session: dict[str, Any], extra: dict[str, str]) ->
     return with_fragment(target, extra | {name: str(session[name]) for name in names})
 
 
-def with_problem(target: str, problem: AuthApiProblem, *, is_in_query: bool) -> str:
+def _with_problem(target: str, problem: AuthApiProblem, *, is_in_query: bool) -> str:
     """The address with a refusal in its fragment, and in its query for who reads that."""
     members = {
-        "error": _OAUTH_ERRORS.get(problem.status, ""),
+        "error": OAUTH_ERRORS.get(problem.status, ""),
         "error_code": problem.code or "unknown",
         "error_description": problem.message,
     }
