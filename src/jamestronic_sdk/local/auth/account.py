@@ -13,6 +13,7 @@ from jamestronic_sdk.local.auth.callers import Caller, require_user
 from jamestronic_sdk.local.auth.codes import Code, digest, lock_codes
 from jamestronic_sdk.local.auth.courier import Courier, posting
 from jamestronic_sdk.local.auth.errors import Problem
+from jamestronic_sdk.local.auth.factors import factors_of
 from jamestronic_sdk.local.auth.flows import METHODS, Challenge, begin_flow, make_challenge
 from jamestronic_sdk.local.auth.requests import Body, lower_email, phone_digits, read_body
 from jamestronic_sdk.local.auth.sign_up import creation_problem
@@ -26,12 +27,11 @@ from jamestronic_sdk.local.auth.user_changes import (
 from jamestronic_sdk.local.auth.users import (
     User,
     find_user_by_id,
-    identities_of,
     is_email_taken,
     is_phone_taken,
-    user_json,
 )
 from jamestronic_sdk.local.auth.verify import accept_email_change
+from jamestronic_sdk.local.auth.whole_user import whole_user
 
 if TYPE_CHECKING:
     import uuid
@@ -60,6 +60,7 @@ async def put_user(request: web.Request, server: AuthServer) -> web.Response:
     user = caller.user
     wanted = _wanted(await read_body(request, limit=server.settings.body_limit), user, server)
     async with server.pool.connection() as connection:
+        await _require_second_factor(connection, caller, wanted)
         await _refuse_taken(connection, user, wanted)
         if wanted.password is not None and server.settings.is_reauthentication_required:
             await _reauthenticate(connection, caller, wanted.nonce, server)
@@ -109,6 +110,16 @@ def _wanted(body: Body, user: User, server: AuthServer) -> _Wanted:
         data=body.mapping("data"),
         challenge=make_challenge(body.text("code_challenge"), body.text("code_challenge_method")),
     )
+
+
+async def _require_second_factor(connection: AsyncConnection, caller: Caller, wanted: _Wanted) -> None:
+    """Who has one must have shown it to change what signs in."""
+    if not (wanted.password or wanted.email or wanted.phone):
+        return
+    if all(not factor.is_verified for factor in await factors_of(connection, caller.user.id)):
+        return
+    if caller.session_id is None or not await sessions.is_aal2(connection, caller.session_id):
+        raise Problem.AAL2_TO_UPDATE.error()
 
 
 async def _refuse_taken(connection: AsyncConnection, user: User, wanted: _Wanted) -> None:
@@ -175,4 +186,4 @@ async def shown_user(connection: AsyncConnection, user_id: uuid.UUID, *, gone: P
     user = await find_user_by_id(connection, user_id)
     if user is None:
         raise gone.error()
-    return web.json_response(user_json(user, await identities_of(connection, user_id)))
+    return web.json_response(await whole_user(connection, user))

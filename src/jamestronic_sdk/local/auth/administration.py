@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
     from jamestronic_sdk.local.auth.grants import AuthServer
 
-__all__ = ["create", "delete", "get", "list_page", "update"]
+__all__ = ["create", "delete", "get", "list_page", "named_user", "update"]
 
 PAGE_SIZE: Final = 50
 _PAGE_NUMBER: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
@@ -153,7 +153,7 @@ async def get(request: web.Request, server: AuthServer) -> web.Response:
     """``GET /admin/users/{user_id}``."""
     await require_admin(request, server)
     async with server.pool.connection() as connection:
-        user = await _named_user(request, connection)
+        user = await named_user(request, connection)
         return await shown_user(connection, user.id, gone=Problem.USER_NOT_FOUND)
 
 
@@ -161,7 +161,7 @@ async def update(request: web.Request, server: AuthServer) -> web.Response:
     """``PUT /admin/users/{user_id}``: metadata is merged; a new password ends all sessions."""
     await require_admin(request, server)
     async with server.pool.connection() as connection:
-        user = await _named_user(request, connection)
+        user = await named_user(request, connection)
     body = await read_body(request, limit=server.settings.body_limit)
     changes = await _changes(body, min_length=server.settings.password_min_length)
     async with server.pool.connection() as connection:
@@ -240,7 +240,7 @@ async def delete(request: web.Request, server: AuthServer) -> web.Response:
     """``DELETE /admin/users/{user_id}``: with ``should_soft_delete`` the row stays, without its person."""
     await require_admin(request, server)
     async with server.pool.connection() as connection:
-        user = await _named_user(request, connection)
+        user = await named_user(request, connection)
     body = await read_body(request, limit=server.settings.body_limit, may_be_empty=True)
     is_soft = body.flag("should_soft_delete")
     async with server.pool.connection() as connection:
@@ -255,7 +255,12 @@ async def delete(request: web.Request, server: AuthServer) -> web.Response:
     return web.json_response({})
 
 
-async def _named_user(request: web.Request, connection: AsyncConnection) -> User:
+async def named_user(request: web.Request, connection: AsyncConnection) -> User:
+    """The user of the path.
+
+    Raises:
+        AuthApiProblem: There is none (404).
+    """
     user_id = parse_uuid(request.match_info["user_id"])
     if user_id is None:
         raise Problem.USER_ID_NOT_UUID.error()

@@ -94,6 +94,41 @@ class Problem(Enum):
     )
     BAD_OAUTH_CALLBACK = 400, "bad_oauth_callback", "OAuth callback with missing authorization code missing"
     BAD_OAUTH_STATE = 400, "bad_oauth_state", "OAuth state not found or expired"
+    TOTP_DISABLED = 422, "mfa_totp_enroll_not_enabled", "MFA enroll is disabled for TOTP"
+    TOTP_VERIFY_DISABLED = 422, "mfa_totp_verify_not_enabled", "MFA verification is disabled for TOTP"
+    MFA_PHONE_DISABLED = 422, "mfa_phone_enroll_not_enabled", "MFA enroll is disabled for Phone"
+    MFA_WEBAUTHN_DISABLED = 422, "mfa_webauthn_enroll_not_enabled", "MFA enroll is disabled for WebAuthn"
+    MFA_NAME_CONFLICT = (
+        422,
+        "mfa_factor_name_conflict",
+        "A factor with the friendly name for this user already exists",
+    )
+    MFA_TOO_MANY = (
+        422,
+        "too_many_enrolled_mfa_factors",
+        "Maximum number of verified factors reached, unenroll to continue",
+    )
+    MFA_CHALLENGE_NOT_FOUND = (
+        422,
+        "mfa_factor_not_found",
+        "MFA factor with the provided challenge ID not found",
+    )
+    MFA_CHALLENGE_EXPIRED = (
+        422,
+        "mfa_challenge_expired",
+        "MFA challenge has expired, verify against another challenge or create a new challenge.",
+    )
+    MFA_IP_MISMATCH = 422, "mfa_ip_address_mismatch", "Challenge and verify IP addresses mismatch."
+    MFA_VERIFICATION_FAILED = 422, "mfa_verification_failed", "Invalid TOTP code entered"
+    AAL2_TO_ENROLL = 403, "insufficient_aal", "AAL2 required to enroll a new factor"
+    AAL2_TO_UNENROLL = 422, "insufficient_aal", "AAL2 required to unenroll verified factor"
+    AAL2_TO_UPDATE = (
+        401,
+        "insufficient_aal",
+        "AAL2 session is required to update email or password when MFA is enabled.",
+    )
+    FACTOR_NOT_FOUND = 404, "mfa_factor_not_found", "Factor not found"
+    FACTOR_ID_NOT_UUID = 404, "validation_failed", "factor_id must be an UUID"
     EMAIL_RATE_LIMIT = 429, "over_email_send_rate_limit", "email rate limit exceeded"
     SMS_RATE_LIMIT = 429, "over_sms_send_rate_limit", "SMS rate limit exceeded"
     REQUEST_RATE_LIMIT = 429, "over_request_rate_limit", "Request rate limit reached"

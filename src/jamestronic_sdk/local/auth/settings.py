@@ -22,6 +22,11 @@ class AuthSettings:
     """How long a refresh token may be used once more after it was replaced; hosted projects have 10 s."""
     is_rotation_enabled: bool = True
     """Whether a late reuse revokes every refresh token of the session."""
+    is_totp_enabled: bool = True
+    max_factors: int = 10
+    """How many factors a user may have; hosted Auth's limit."""
+    challenge_lifetime: float = 300.0
+    """How long a challenge to a factor waits for its code; hosted Auth's limit."""
     session_time_box: float | None = None
     """The longest life of a session; None = for ever."""
     session_inactivity_timeout: float | None = None

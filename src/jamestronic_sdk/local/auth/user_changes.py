@@ -259,6 +259,8 @@ set
 where id = %(id)s and deleted_at is null
 """
 
+DELETE_FACTORS: Final[LiteralString] = "delete from auth.mfa_factors where user_id = %(id)s"
+
 SOFT_DELETE_IDENTITIES: Final[LiteralString] = """
 update auth.identities
 set
@@ -526,4 +528,5 @@ async def soft_delete_user(connection: AsyncConnection, user_id: uuid.UUID) -> N
     changed = await connection.execute(SOFT_DELETE_USER, {"id": user_id})
     if changed.rowcount:
         await connection.execute(SOFT_DELETE_IDENTITIES, {"id": user_id})
+        await connection.execute(DELETE_FACTORS, {"id": user_id})
         await connection.execute(CLEAR_ONE_TIME_TOKENS, {"id": user_id})
