@@ -26,6 +26,7 @@ from jamestronic_sdk.local.auth import (
     account,
     administration,
     information,
+    invitations,
     mfa,
     oauth,
     otp,
@@ -35,7 +36,9 @@ from jamestronic_sdk.local.auth import (
 )
 from jamestronic_sdk.local.auth.errors import AuthApiProblem, Problem, problem_response
 from jamestronic_sdk.local.auth.grants import AuthServer
+from jamestronic_sdk.local.auth.limits import Limits
 from jamestronic_sdk.local.auth.mailbox import Mailbox
+from jamestronic_sdk.local.auth.requests import origin
 from jamestronic_sdk.local.auth.settings import AuthSettings
 
 if TYPE_CHECKING:
@@ -79,6 +82,8 @@ ENDPOINTS: Final[tuple[tuple[str, str, Endpoint], ...]] = (
     ("GET", "/admin/users/{user_id}/factors", mfa.admin_list),
     ("PUT", "/admin/users/{user_id}/factors/{factor_id}", mfa.admin_update),
     ("DELETE", "/admin/users/{user_id}/factors/{factor_id}", mfa.admin_delete),
+    ("POST", "/invite", invitations.invite),
+    ("POST", "/admin/generate_link", invitations.generate_link),
     ("POST", "/admin/users", administration.create),
     ("GET", "/admin/users", administration.list_page),
     ("GET", "/admin/users/{user_id}", administration.get),
@@ -90,7 +95,6 @@ MISSING: Final[tuple[tuple[str, str], ...]] = (
     ("GET", "/.well-known/openid-configuration"),
     ("GET", "/.well-known/oauth-authorization-server"),
     ("POST", "/callback"),
-    ("POST", "/invite"),
     ("GET", "/user/identities/authorize"),
     ("DELETE", "/user/identities/{identity_id}"),
     ("GET", "/user/oauth/grants"),
@@ -102,7 +106,6 @@ MISSING: Final[tuple[tuple[str, str], ...]] = (
     ("*", "/oauth/{rest:.*}"),
     ("*", "/scim/{rest:.*}"),
     ("GET", "/admin/audit"),
-    ("POST", "/admin/generate_link"),
     ("*", "/admin/users/{user_id}/passkeys"),
     ("*", "/admin/users/{user_id}/passkeys/{rest:.*}"),
     ("*", "/admin/sso/{rest:.*}"),
@@ -136,19 +139,21 @@ def make_app(context: LocalContext, settings: AuthSettings | None = None) -> web
         ),
         mailbox=Mailbox(chosen.mailbox_limit),
         provider=oauth.LocalProvider(),
+        limits=Limits(is_on=chosen.is_rate_limited),
     )
     app = web.Application(middlewares=[_problems(chosen.request_timeout)])
     app[MAILBOX] = server.mailbox
     app.cleanup_ctx.append(_pool_of(server))
     for method, path, endpoint in ENDPOINTS:
-        app.router.add_route(method, path, _bound(endpoint, server))
+        app.router.add_route(method, path, _bound(endpoint, server, f"{method} {path}"))
     for method, path in MISSING:
         app.router.add_route(method, path, _missing(path))
     return app
 
 
-def _bound(endpoint: Endpoint, server: AuthServer) -> Handler:
+def _bound(endpoint: Endpoint, server: AuthServer, name: str) -> Handler:
     async def handle(request: web.Request) -> web.StreamResponse:
+        server.limits.check_request(name, origin(request).ip)
         return await endpoint(request, server)
 
     return handle

@@ -153,6 +153,10 @@ class Courier:
         token_hash = (PKCE_PREFIX if is_pkce else "") + digest(to, digits)
         await keep_code(connection, user.id, code, token_hash, relates_to=to)
         is_mail = "@" in to
+        if is_mail:
+            self._server.limits.check_email()
+        else:
+            self._server.limits.check_sms()
         has_link = is_mail and code is not Code.REAUTHENTICATION
         self.messages.append(
             Message(

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from psycopg import AsyncConnection
     from psycopg_pool import AsyncConnectionPool
 
+    from jamestronic_sdk.local.auth.limits import Limits
     from jamestronic_sdk.local.auth.mailbox import Mailbox
     from jamestronic_sdk.local.auth.oauth import LocalProvider
     from jamestronic_sdk.local.auth.requests import Origin
@@ -40,6 +41,8 @@ class AuthServer:
     """What was sent."""
     provider: LocalProvider
     """The stand-in for other providers."""
+    limits: Limits
+    """How often somebody may ask."""
 
     async def open_session(
         self, connection: AsyncConnection, user_id: uuid.UUID, *, method: str, origin: Origin

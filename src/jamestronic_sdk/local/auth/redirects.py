@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from jamestronic_sdk.local.auth.settings import AuthSettings
 
-__all__ = ["redirect_target", "with_fragment", "with_query"]
+__all__ = ["is_allowed", "redirect_target", "with_fragment", "with_query"]
 
 _LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _HOST: Final = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9.-]*[a-zA-Z0-9])?", re.ASCII)
@@ -25,12 +25,12 @@ def redirect_target(request: web.Request, settings: AuthSettings) -> str:
     """What the request asks for, else where it comes from, else the site; only what is allowed."""
     asked = request.headers.get("redirect_to") or request.query.get("redirect_to", "")
     for url in (asked, request.headers.get("Referer", "")):
-        if _is_allowed(url, settings):
+        if is_allowed(url, settings):
             return url
     return settings.site_url
 
 
-def _is_allowed(url: str, settings: AuthSettings) -> bool:
+def is_allowed(url: str, settings: AuthSettings) -> bool:
     """The rules of hosted Auth: the site itself, loopback addresses, the patterns."""
     parsed = _split(url)
     site = urlsplit(settings.site_url)

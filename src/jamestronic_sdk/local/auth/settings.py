@@ -62,6 +62,8 @@ class AuthSettings:
     """How long a code in a text message is good; hosted projects have a minute."""
     message_interval: float = 0.0
     """The least time between two messages of a kind to a user; hosted projects have 60 s, 0 = none."""
+    is_rate_limited: bool = False
+    """Whether requests and messages are limited as hosted projects begin with: see ``limits``."""
     mailbox_limit: int = 1000
     """Messages that the local mailbox keeps; older ones are dropped."""
     flow_lifetime: float = 300.0

@@ -73,7 +73,9 @@ async def sign_up(request: web.Request, server: AuthServer) -> web.Response:
     if not email and not phone:
         if not settings.is_anonymous_enabled:
             raise Problem.ANONYMOUS_DISABLED.error()
+        server.limits.check_request("anonymous", origin(request).ip)
         return await _sign_up_anonymously(request, server, data)
+    server.limits.check_request("signup", origin(request).ip)
     check_sign_up_allowed(server)
     if not password:
         raise Problem.VALIDATION_FAILED.error("Signup requires a valid password")
