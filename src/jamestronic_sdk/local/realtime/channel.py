@@ -109,7 +109,9 @@ class Channel:
         if token is None or token == self._credentials.token:
             return
         try:
-            self._credentials = tokens.verify(self.socket.server.context.jwt_secret, token)
+            self._credentials = tokens.verify(
+                self.socket.server.context.jwt_secret, token, key=self.socket.server.context.signing_key
+            )
         except AuthenticationError as error:
             self.socket.close_channel(self, error.message)
             return

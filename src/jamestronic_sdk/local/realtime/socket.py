@@ -175,7 +175,9 @@ class Socket:
             credentials = (
                 self._credentials
                 if config.access_token is None
-                else tokens.verify(self.server.context.jwt_secret, config.access_token)
+                else tokens.verify(
+                    self.server.context.jwt_secret, config.access_token, key=self.server.context.signing_key
+                )
             )
             tokens.check_expiry(credentials)
         except AuthenticationError as error:
