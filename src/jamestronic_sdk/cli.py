@@ -5,11 +5,12 @@ Promises:
     `local stop` ends every process of the stack, also after its supervisor was killed.
 
 Never:
-    No secret is printed, but by `local env`, whose purpose it is.
+    No secret is printed, but by `local env` and `local mail`, whose purpose it is.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import shlex
 import sys
@@ -86,17 +87,30 @@ def start(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Of the one URL; 0 = any free one.")] = 54321,
     data_dir: _DataDir = None,
     no_sql: Annotated[bool, typer.Option("--no-sql", help="Do not apply the package's SQL.")] = False,
+    auth: Annotated[
+        list[str] | None,
+        typer.Option("--auth", metavar="NAME=VALUE", help="A setting of Auth; may be repeated."),
+    ] = None,
+    asymmetric: Annotated[
+        bool, typer.Option("--asymmetric", help="Sign users' tokens with a key pair from now on.")
+    ] = False,
     ready_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Start PostgreSQL, PostgREST, Auth and Realtime behind one URL."""
     from jamestronic_sdk.local import control
+    from jamestronic_sdk.local.auth.settings import parse_settings
 
     if ephemeral and data_dir is not None:
         raise typer.BadParameter("--ephemeral has a folder of its own; leave out --data-dir.")
+    try:
+        parse_settings(auth or ())
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--auth") from None
     typer.echo("For development only: a local Supabase on this machine, reachable from this machine alone.")
     where = None if ephemeral else (data_dir or control.default_data_dir())
+    options = control.Options(port, apply_sql=not no_sql, auth=tuple(auth or ()), asymmetric=asymmetric)
     if detach:
-        started = control.start_detached(where, port=port, apply_sql=not no_sql)
+        started = control.start_detached(where, options)
         _announce(started.url, started.data_dir, ephemeral=ephemeral, explicit=data_dir is not None)
         return
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -108,7 +122,7 @@ def start(
             _announce(url, path, ephemeral=ephemeral, explicit=data_dir is not None)
 
     try:
-        control.serve(where, port=port, apply_sql=not no_sql, ready=ready)
+        control.serve(where, options, ready=ready)
     except JamesTronicError as error:
         if ready_fd is not None:
             control.report_failure(ready_fd, error)
@@ -172,6 +186,29 @@ def env(data_dir: _DataDir = None) -> None:
 
     for name, value in control.environment(data_dir or control.default_data_dir()).items():
         typer.echo(f"export {name}={shlex.quote(value)}")
+
+
+@local.command()
+def mail(
+    *,
+    to: Annotated[str | None, typer.Option("--to", help="Only to this address or phone number.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As one JSON array.")] = False,
+    data_dir: _DataDir = None,
+) -> None:
+    """Show what Auth has sent by mail and text message, oldest first: codes and links."""
+    from jamestronic_sdk.local import control
+
+    messages = control.mail(data_dir or control.default_data_dir(), to)
+    if as_json:
+        typer.echo(json.dumps(messages, indent=2))
+        return
+    for message in messages:
+        typer.echo(f"{message['sent_at']}  {message['channel']} to {message['to']}: {message['subject']}")
+        typer.echo(f"  {message['kind']} code {message['code']}")
+        if message["link"]:
+            typer.echo(f"  {message['link']}")
+    if not messages:
+        typer.echo("No messages.", err=True)
 
 
 @fault.command()

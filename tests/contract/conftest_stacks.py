@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from jamestronic_sdk.local.auth.settings import AuthSettings
 from jamestronic_sdk.local.stack import LocalSupabase
 
 if TYPE_CHECKING:
@@ -17,12 +18,13 @@ if TYPE_CHECKING:
 
 @contextmanager
 def serving() -> Iterator[LocalSupabase]:
-    """An ephemeral stack, ready, with the package's SQL.
+    """An ephemeral stack, ready, with the package's SQL, open to phone numbers, anonymous users and a provider.
 
     It runs in a thread with a loop of its own: a test that blocks (a program that it waits for, the blocking
     face) does not stop the server that it talks to.
     """
-    stack = LocalSupabase(port=0)
+    auth = AuthSettings(is_phone_enabled=True, is_anonymous_enabled=True, local_providers=("local", "github"))
+    stack = LocalSupabase(port=0, auth=auth)
     started: Future[asyncio.AbstractEventLoop] = Future()
 
     async def serve() -> None:

@@ -62,7 +62,7 @@ async def _websocket(request: web.Request) -> web.StreamResponse:
     if not key:
         return await _refuse(server, "API key is missing")
     try:
-        credentials = tokens.verify(server.context.jwt_secret, key)
+        credentials = tokens.verify(server.context.jwt_secret, key, key=server.context.signing_key)
     except AuthenticationError as error:
         # Only here the age of the token is not told.
         expired = "Token has expired"

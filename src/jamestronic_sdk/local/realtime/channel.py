@@ -304,7 +304,9 @@ class Channel:
             return
         before = self._rights
         try:
-            self._credentials = tokens.verify(self._server.context.jwt_secret, token)
+            self._credentials = tokens.verify(
+                self._server.context.jwt_secret, token, key=self._server.context.signing_key
+            )
             await self._authorize()
         except (AuthenticationError, PermissionDeniedError) as error:
             self.socket.close_channel(self, error.message)

@@ -200,7 +200,8 @@ class Socket:
             self._check_join(frame.topic, config)
             credentials = self._credentials
             if config.access_token is not None:
-                credentials = tokens.verify(self.server.context.jwt_secret, config.access_token)
+                context = self.server.context
+                credentials = tokens.verify(context.jwt_secret, config.access_token, key=context.signing_key)
             tokens.check_expiry(credentials)
             join_ref = frame.join_ref if frame.join_ref is not None else frame.ref
             channel = Channel(self, frame.topic, join_ref, config, credentials)
