@@ -22,7 +22,9 @@ TARGET: Final = PACKAGE / "blocking" / "_parts.py"
 PARTS: Final = (
     ("admin", ("Admin",)),
     ("auth", ("Auth",)),
+    ("notes", ("Notes",)),
     ("profiles", ("Profiles",)),
+    ("table", ("Table",)),
     ("tickets", ("Tickets",)),
 )
 
@@ -85,7 +87,7 @@ class _Imports:
             match node:
                 case ast.ClassDef(name=name):
                     self._homes[name] = f"jamestronic_sdk.{module}"
-                case ast.AnnAssign(target=ast.Name(id=name)):
+                case ast.AnnAssign(target=ast.Name(id=name)) | ast.Assign(targets=[ast.Name(id=name)]):
                     self._homes[name] = f"jamestronic_sdk.{module}"
                 case _:
                     pass

@@ -385,6 +385,7 @@ _SQL_FILES: Final[dict[str, str]] = {
     "get_my_profile_id": "020_functions.sql",
     "sync_tickets": "060_sync.sql",
     "tickets_digest": "060_sync.sql",
+    "ticket_notes": "010_schema.sql",
     "profiles": "010_schema.sql",
     "tickets": "010_schema.sql",
 }
@@ -487,7 +488,7 @@ def _next_step(cls: type[ApiError], operation: str, code: str | None, text: str)
         return "Reload the ticket and decide again."
     if cls is PermissionDeniedError:
         return "Check SUPABASE_KEY, the signed-in role, and that the SQL of this version is applied."
-    if cls is NotFoundError and operation.startswith(("tickets.", "profiles.")):
+    if cls is NotFoundError and operation.startswith(("tickets.", "profiles.", "notes.")):
         return "It does not exist, or your role may not see it."
     if cls in {ServerError, RateLimitedError}:
         return "Try again later."

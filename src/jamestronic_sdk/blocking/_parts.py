@@ -16,24 +16,28 @@ from jamestronic_sdk.models import TicketT
 
 if TYPE_CHECKING:
     import builtins
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from datetime import datetime
     from typing import Unpack
     from uuid import UUID
 
     from jamestronic_sdk import admin as _admin
     from jamestronic_sdk import auth as _auth
+    from jamestronic_sdk import notes as _notes
     from jamestronic_sdk import profiles as _profiles
+    from jamestronic_sdk import table as _table
     from jamestronic_sdk import tickets as _tickets
     from jamestronic_sdk._filters import ProfileRef, TicketFilters, TicketOrder
     from jamestronic_sdk.admin import Account
     from jamestronic_sdk.auth import Me, SignOutScope, TokenCallback
     from jamestronic_sdk.blocking._portal import Portal
-    from jamestronic_sdk.models import NewTicket, Profile, Role, TicketPatch, TicketStatus
+    from jamestronic_sdk.models import NewNote, NewTicket, Note, Profile, Role, TicketPatch, TicketStatus
+    from jamestronic_sdk.notes import NoteRef, NoteRows
     from jamestronic_sdk.profiles import ProfileRows
+    from jamestronic_sdk.table import ModelT, TableOperator, TableRow
     from jamestronic_sdk.tickets import TicketRef
 
-__all__ = ["Admin", "Auth", "Profiles", "Tickets"]
+__all__ = ["Admin", "Auth", "Notes", "Profiles", "Table", "Tickets"]
 
 
 class Admin:
@@ -315,6 +319,114 @@ class Auth:
         return self._portal.read(lambda: self._face.on_token(callback))
 
 
+class Notes:
+    """Reads and writes of notes, on behalf of who is signed in."""
+
+    __slots__ = ("_face", "_portal")
+
+    def __init__(self, face: _notes.Notes, portal: Portal) -> None:
+        self._face: Final = face
+        self._portal: Final = portal
+
+    @override
+    def __repr__(self) -> str:
+        return self._portal.read(self._face.__repr__)
+
+    def list(
+        self,
+        ticket: TicketRef,
+        *,
+        is_internal: bool | None = None,
+        after: Note | None = None,
+        limit: int = MAX_PAGE,
+    ) -> NoteRows:
+        """The notes of a ticket that you may see, the oldest first.
+
+        Args:
+            ticket: The ticket, its id, or the id's text.
+            is_internal: True: only internal ones; False: only those that customers see, too.
+            after: Begin after this note: the last one of the page before, or of an earlier look.
+            limit: At most so many, 1 to 1000.
+
+        Raises:
+            InvalidInputError: An argument is malformed; nothing was sent.
+            JamesTronicError: See ``errors.py``.
+        """
+        return self._portal.run(
+            lambda: self._face.list(ticket, is_internal=is_internal, after=after, limit=limit)
+        )
+
+    def get(self, note: NoteRef) -> Note:
+        """One note as it is now.
+
+        Args:
+            note: The note, its id, or the id's text.
+
+        Raises:
+            NotFoundError: It does not exist, or you may not see it.
+            InvalidInputError: Not an id; nothing was sent.
+            JamesTronicError: See ``errors.py``.
+        """
+        return self._portal.run(lambda: self._face.get(note))
+
+    def create(self, ticket: TicketRef, note: NewNote | None = None, /, **fields: object) -> Note:
+        """Write a note in your own name.
+
+        Args:
+            ticket: The ticket, its id, or the id's text.
+            note: What to write; or give its fields as keywords: ``create(ticket, body="...")``.
+            **fields: The fields of ``NewNote``.
+
+        Returns:
+            The new row.
+
+        Raises:
+            InvalidInputError: A field is missing, malformed or unknown; nothing was sent.
+            PermissionDeniedError: You may not see the ticket, or not write internal notes.
+            TransportError: No answer came, also when tried again. Unless ``maybe_sent`` is False the note
+                may have been written.
+            JamesTronicError: See ``errors.py``.
+        """
+        return self._portal.run(lambda: self._face.create(ticket, note, **fields))
+
+    def update(self, note: NoteRef, *, body: str | None = None, is_internal: bool | None = None) -> Note:
+        """Change a note that you wrote; admins change any.
+
+        Args:
+            note: The note, its id, or the id's text.
+            body: The new text; None keeps it.
+            is_internal: Who may read it; None keeps it.
+
+        Returns:
+            The row after the change.
+
+        Raises:
+            InvalidInputError: Nothing to change, or malformed; nothing was sent.
+            NotFoundError: It does not exist, or you may not see it.
+            PermissionDeniedError: It is somebody else's.
+            TransportError: No answer came; it is tried again only if nothing was sent.
+            JamesTronicError: See ``errors.py``.
+        """
+        return self._portal.run(lambda: self._face.update(note, body=body, is_internal=is_internal))
+
+    def delete(self, note: NoteRef) -> Note:
+        """Remove a note for good, as an admin.
+
+        Args:
+            note: The note, its id, or the id's text.
+
+        Returns:
+            The row that is gone.
+
+        Raises:
+            NotFoundError: It does not exist (any more), or you may not see it.
+            PermissionDeniedError: You are no admin.
+            TransportError: No answer came; it is tried again only if nothing was sent.
+            JamesTronicError: See ``errors.py``.
+        """
+        return self._portal.run(lambda: self._face.delete(note))
+
+
 class Profiles:
     """Reads of people, on behalf of who is signed in."""
 
@@ -365,6 +477,148 @@ class Profiles:
             JamesTronicError: See ``errors.py``.
         """
         return self._portal.run(lambda: self._face.list(role=role, is_active=is_active, limit=limit))
+
+
+class Table:
+    """A table, or those rows of it that ``where`` leaves; each method answers a new one, or asks the server.
+
+    ::
+
+        cheap = jt.table("parts").where("price", "lt", 5).order("name")
+        rows = cheap.limit(10).select("id, name")
+        jt.table("parts").where("id", "eq", part_id).update({"price": 4})
+    """
+
+    __slots__ = ("_face", "_portal")
+
+    def __init__(self, face: _table.Table, portal: Portal) -> None:
+        self._face: Final = face
+        self._portal: Final = portal
+
+    @override
+    def __repr__(self) -> str:
+        return self._portal.read(self._face.__repr__)
+
+    def where(self, column: str, operator: TableOperator, value: object) -> Table:
+        """Only rows of which a column compares so; several conditions must all hold.
+
+        Args:
+            column: A column's name.
+            operator: See ``TableOperator``.
+            value: A text, number, UUID, date or aware ``datetime``; see ``TableOperator`` for the others.
+
+        Raises:
+            InvalidInputError: An argument is malformed.
+        """
+        return Table(self._portal.read(lambda: self._face.where(column, operator, value)), self._portal)
+
+    def order(self, column: str, *, descending: bool = False) -> Table:
+        """In the order of a column; a second call orders rows that are equal in the first.
+
+        Args:
+            column: A column's name.
+            descending: The greatest first.
+
+        Raises:
+            InvalidInputError: It is no plain name.
+        """
+        return Table(self._portal.read(lambda: self._face.order(column, descending=descending)), self._portal)
+
+    def limit(self, rows: int) -> Table:
+        """At most so many rows.
+
+        Args:
+            rows: 1 to 1000.
+
+        Raises:
+            InvalidInputError: It is out of range.
+        """
+        return Table(self._portal.read(lambda: self._face.limit(rows)), self._portal)
+
+    def select(self, columns: str = "*") -> list[TableRow]:
+        """The rows, at most as many as ``limit`` or the server's own limit says (1000 on Supabase).
+
+        Args:
+            columns: PostgREST's ``select``: names with commas, and related tables with their columns in
+                parentheses, for example ``"id, name, maker(name)"``.
+
+        Raises:
+            InvalidInputError: ``columns`` is no text.
+            SchemaMissingError: There is no such table or column.
+            JamesTronicError: See ``errors.py``.
+        """
+        return self._portal.run(lambda: self._face.select(columns))
+
+    def select_as(self, model: type[ModelT]) -> list[ModelT]:
+        """The rows, validated.
+
+        Args:
+            model: A pydantic model; its fields are columns.
+
+        Raises:
+            DataError: A row does not fit.
+            JamesTronicError: As ``select``.
+        """
+        return self._portal.run(lambda: self._face.select_as(model))
+
+    def count(self) -> int:
+        """How many rows there are, whatever ``limit`` says; counted exactly by the database.
+
+        Raises:
+            JamesTronicError: As ``select``.
+        """
+        return self._portal.run(self._face.count)
+
+    def insert(
+        self, rows: Mapping[str, object] | Iterable[Mapping[str, object]], *, idempotent: bool = False
+    ) -> list[TableRow]:
+        """Add a row, or several: all or none.
+
+        Args:
+            rows: Columns by name; JSON values, UUIDs and dates.
+            idempotent: Whether inserting twice is the same as once (a trigger or rule sees to it): then it
+                is repeated after a lost answer, else only when nothing was sent.
+
+        Returns:
+            The new rows.
+
+        Raises:
+            InvalidInputError: A row is malformed, or there is none, or conditions are given.
+            ConflictError: A key is taken.
+            JamesTronicError: See ``errors.py``.
+        """
+        return self._portal.run(lambda: self._face.insert(rows, idempotent=idempotent))
+
+    def update(self, values: Mapping[str, object], *, idempotent: bool = False) -> list[TableRow]:
+        """Change the rows that ``where`` leaves.
+
+        Args:
+            values: The new values by column; JSON values, UUIDs and dates.
+            idempotent: As in ``insert``.
+
+        Returns:
+            The rows after the change; those that you may not change are not among them.
+
+        Raises:
+            InvalidInputError: No condition is given, or a value is malformed.
+            JamesTronicError: See ``errors.py``.
+        """
+        return self._portal.run(lambda: self._face.update(values, idempotent=idempotent))
+
+    def delete(self, *, idempotent: bool = False) -> list[TableRow]:
+        """Remove the rows that ``where`` leaves.
+
+        Args:
+            idempotent: As in ``insert``; the rows that a lost answer told are then not among the answer.
+
+        Returns:
+            The rows that are gone.
+
+        Raises:
+            InvalidInputError: No condition is given.
+            JamesTronicError: See ``errors.py``.
+        """
+        return self._portal.run(lambda: self._face.delete(idempotent=idempotent))
 
 
 class Tickets(Generic[TicketT]):

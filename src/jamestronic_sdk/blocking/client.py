@@ -16,7 +16,7 @@ from jamestronic_sdk import client as _client
 from jamestronic_sdk._backoff import SYSTEM_RANDOM
 from jamestronic_sdk._clock import SYSTEM_CLOCK
 from jamestronic_sdk._unset import UNSET, Unset
-from jamestronic_sdk.blocking._parts import Admin, Auth, Profiles, Tickets
+from jamestronic_sdk.blocking._parts import Admin, Auth, Notes, Profiles, Table, Tickets
 from jamestronic_sdk.blocking._portal import Portal
 from jamestronic_sdk.blocking.store import TicketStore
 from jamestronic_sdk.models import TicketT
@@ -155,6 +155,7 @@ class JamesTronic(Generic[TicketT]):
         self._auth = Auth(self._face.auth, self._portal)
         self._tickets: Tickets[TicketT] = Tickets(self._face.tickets, self._portal)
         self._profiles = Profiles(self._face.profiles, self._portal)
+        self._notes = Notes(self._face.notes, self._portal)
         self._admin = Admin(self._face.admin, self._portal)
 
     @property
@@ -176,6 +177,11 @@ class JamesTronic(Generic[TicketT]):
     def profiles(self) -> Profiles:
         """Reads of people."""
         return self._profiles
+
+    @property
+    def notes(self) -> Notes:
+        """What people say about tickets."""
+        return self._notes
 
     @property
     def admin(self) -> Admin:
@@ -221,6 +227,17 @@ class JamesTronic(Generic[TicketT]):
             )
         )
         return TicketStore(store, self._portal)
+
+    def table(self, name: str) -> Table:
+        """Any table or view of the database, under our token, time-out, retries and errors.
+
+        Args:
+            name: Its name in schema ``public``.
+
+        Raises:
+            InvalidInputError: It is no plain name.
+        """
+        return Table(self._face.table(name), self._portal)
 
     def rpc(
         self, function: str, arguments: Mapping[str, object] | None = None, *, idempotent: bool = False
