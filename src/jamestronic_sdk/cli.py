@@ -5,11 +5,12 @@ Promises:
     `local stop` ends every process of the stack, also after its supervisor was killed.
 
 Never:
-    No secret is printed, but by `local env`, whose purpose it is.
+    No secret is printed, but by `local env` and `local mail`, whose purpose it is.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import shlex
 import sys
@@ -172,6 +173,29 @@ def env(data_dir: _DataDir = None) -> None:
 
     for name, value in control.environment(data_dir or control.default_data_dir()).items():
         typer.echo(f"export {name}={shlex.quote(value)}")
+
+
+@local.command()
+def mail(
+    *,
+    to: Annotated[str | None, typer.Option("--to", help="Only to this address or phone number.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As one JSON array.")] = False,
+    data_dir: _DataDir = None,
+) -> None:
+    """Show what Auth has sent by mail and text message, oldest first: codes and links."""
+    from jamestronic_sdk.local import control
+
+    messages = control.mail(data_dir or control.default_data_dir(), to)
+    if as_json:
+        typer.echo(json.dumps(messages, indent=2))
+        return
+    for message in messages:
+        typer.echo(f"{message['sent_at']}  {message['channel']} to {message['to']}: {message['subject']}")
+        typer.echo(f"  {message['kind']} code {message['code']}")
+        if message["link"]:
+            typer.echo(f"  {message['link']}")
+    if not messages:
+        typer.echo("No messages.", err=True)
 
 
 @fault.command()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import pytest
@@ -81,6 +81,9 @@ async def serving(*, upstream_is_up: bool = True) -> AsyncGenerator[tuple[str, U
     async def realtime_is_ready() -> bool:
         return switch.is_ready
 
+    def mailbox(to: str | None) -> list[dict[str, Any]]:
+        return [{"to": to}]
+
     listener = listen(0)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     context = LocalContext(
@@ -100,6 +103,7 @@ async def serving(*, upstream_is_up: bool = True) -> AsyncGenerator[tuple[str, U
         auth=auth,
         realtime=web.Application(),
         control=switch,
+        mailbox=mailbox,
     )
     try:
         async with gateway.serving(listener):
@@ -264,3 +268,13 @@ async def test_faults_need_the_service_key() -> None:
 def test_keys_are_in_no_repr() -> None:
     """A log of the object tells nothing."""
     assert all(secret not in repr(KEYS) for secret in (ANON, SERVICE, KEYS.publishable, KEYS.secret))
+
+
+async def test_mailbox_needs_the_service_key() -> None:
+    """It holds codes; with the key, one address or all."""
+    async with serving() as (url, _, _), aiohttp.ClientSession() as session:
+        for headers, status in (({}, 401), ({"apikey": ANON}, 401), ({"apikey": KEYS.secret}, 200)):
+            async with session.get(f"{url}/_local/mailbox", headers=headers) as response:
+                assert response.status == status
+        async with session.get(f"{url}/_local/mailbox?to=a%40b.c", headers={"apikey": SERVICE}) as response:
+            assert await response.json() == {"messages": [{"to": "a@b.c"}]}

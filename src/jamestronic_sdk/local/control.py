@@ -20,6 +20,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlencode
 
 from jamestronic_sdk import errors
 from jamestronic_sdk.errors import JamesTronicError, LocalStackError
@@ -36,6 +37,7 @@ __all__ = [
     "Status",
     "default_data_dir",
     "environment",
+    "mail",
     "report_failure",
     "report_ready",
     "serve",
@@ -264,6 +266,21 @@ def set_realtime(data_dir: Path, state: str) -> int | None:
     answer = _request(_running(data_dir), "POST", "/_local/faults/realtime", {"state": state})
     closed = answer.get("closed")
     return closed if isinstance(closed, int) else None
+
+
+def mail(data_dir: Path, to: str | None) -> list[dict[str, Any]]:
+    """What the running stack's Auth has sent, oldest first; it holds codes.
+
+    Args:
+        data_dir: Of the stack.
+        to: Only what went to this address or phone number; None = everything.
+
+    Raises:
+        LocalStackError: None runs, or it does not answer.
+    """
+    query = "" if to is None else f"?{urlencode({'to': to})}"
+    answer = _request(_running(data_dir), "GET", f"/_local/mailbox{query}")
+    return list(answer.get("messages", []))
 
 
 def _running(data_dir: Path) -> Instance:

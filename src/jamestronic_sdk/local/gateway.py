@@ -127,6 +127,7 @@ class Gateway:
         auth: Mounted at ``/auth/v1``.
         realtime: Mounted at ``/realtime/v1``.
         control: Realtime's switches.
+        mailbox: What Auth has sent, to one address or to all; read by ``GET /_local/mailbox``.
     """
 
     def __init__(
@@ -139,12 +140,14 @@ class Gateway:
         auth: web.Application,
         realtime: web.Application,
         control: RealtimeControl,
+        mailbox: Callable[[str | None], list[dict[str, Any]]],
     ) -> None:
         self._context: Final = context
         self._keys: Final = keys
         self._rest_url: Final = rest_url
         self._parts: Final = dict(parts)
         self._control: Final = control
+        self._mailbox: Final = mailbox
         self._session: aiohttp.ClientSession | None = None
         self._head_session: aiohttp.ClientSession | None = None
         self.application: Final = web.Application(middlewares=[self._middleware])
@@ -153,6 +156,7 @@ class Gateway:
         router = self.application.router
         router.add_get("/health", self._health)
         router.add_post("/_local/faults/realtime", self._fault)
+        router.add_get("/_local/mailbox", self._read_mailbox)
         router.add_route("*", "/rest/v1", self._proxy)
         router.add_route("*", "/rest/v1/{path:.*}", self._proxy)
         self.application.add_subapp("/auth/v1", auth)
@@ -257,6 +261,12 @@ class Gateway:
                 return web.json_response({"state": "up"})
             case _:
                 return _error(400, "bad_json", 'The body must be {"state": "down"} or {"state": "up"}.')
+
+    async def _read_mailbox(self, request: web.Request) -> web.Response:
+        if not self._keys.is_service(request.headers):
+            return _error(401, "not_admin", "The mailbox needs the service key.")
+        messages = self._mailbox(request.query.get("to"))
+        return web.json_response({"messages": messages}, headers={"Cache-Control": "no-store"})
 
 
 async def _pass_on(request: web.Request, answer: aiohttp.ClientResponse) -> web.StreamResponse:

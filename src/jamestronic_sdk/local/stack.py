@@ -24,6 +24,7 @@ from jamestronic_sdk import sql
 from jamestronic_sdk.errors import LocalStackError
 from jamestronic_sdk.local._folders import temporary_folder, temporary_parents
 from jamestronic_sdk.local._processes import Account, Identity, PortReservation, listen
+from jamestronic_sdk.local.auth.app import MAILBOX
 from jamestronic_sdk.local.auth.app import make_app as make_auth_app
 from jamestronic_sdk.local.bootstrap import apply_sql, bootstrap, bootstrap_checksum
 from jamestronic_sdk.local.gateway import Gateway, Keys
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
+    from jamestronic_sdk.local.auth.settings import AuthSettings
     from jamestronic_sdk.local.context import LocalContext
     from jamestronic_sdk.local.gateway import RealtimeControl
 
@@ -66,6 +68,7 @@ class LocalSupabase:
         data_dir: Where the data live; None = a temporary folder that is removed at the end.
         port: The gateway's port on loopback; 0 = any free one.
         apply_sql: Apply the package's SQL (``supabase/sql``) when it changed since the last start.
+        auth: Settings of the Auth server; None = those of a hosted project with autoconfirm.
 
     Raises:
         AlreadyRunningError: A stack runs on ``data_dir``.
@@ -76,11 +79,17 @@ class LocalSupabase:
     """
 
     def __init__(
-        self, data_dir: Path | None = None, *, port: int = DEFAULT_PORT, apply_sql: bool = True
+        self,
+        data_dir: Path | None = None,
+        *,
+        port: int = DEFAULT_PORT,
+        apply_sql: bool = True,
+        auth: AuthSettings | None = None,
     ) -> None:
         self._given_folder: Final = data_dir
         self._port: Final = port
         self._apply_sql: Final = apply_sql
+        self._auth: Final = auth
         self._stop: Final = asyncio.Event()
         self._ready: Final = asyncio.Event()
         self._group: asyncio.TaskGroup | None = None
@@ -226,7 +235,8 @@ class LocalSupabase:
         postgrest = PostgREST(
             context, program=postgrest_program, log=data.log("postgrest.log"), pid_file=data.postgrest_pid
         )
-        auth = make_auth_app(context)
+        auth = make_auth_app(context, self._auth)
+        mailbox = auth[MAILBOX]
         realtime = make_realtime_app(context)
         control = realtime[REALTIME]
         async with aiohttp.ClientSession() as session, asyncio.TaskGroup() as group:
@@ -251,6 +261,7 @@ class LocalSupabase:
                     auth=auth,
                     realtime=realtime,
                     control=control,
+                    mailbox=lambda to: [message.to_json() for message in mailbox.read(to)],
                 )
                 async with gateway.serving(listener):
                     await postgrest.wait_until_ready(session, limit=_START_TIMEOUT)

@@ -16,25 +16,30 @@ from jamestronic_sdk.local.auth.account import shown_user
 from jamestronic_sdk.local.auth.callers import parse_uuid, require_admin
 from jamestronic_sdk.local.auth.durations import parse_duration
 from jamestronic_sdk.local.auth.errors import Problem
-from jamestronic_sdk.local.auth.requests import Body, audience, lower_email, read_body
+from jamestronic_sdk.local.auth.requests import Body, audience, lower_email, phone_digits, read_body
 from jamestronic_sdk.local.auth.settings import DEFAULT_ROLE
-from jamestronic_sdk.local.auth.sign_in import creation_problem
+from jamestronic_sdk.local.auth.sign_up import creation_problem
 from jamestronic_sdk.local.auth.user_changes import (
     confirm_email,
+    confirm_phone,
     delete_user,
+    insert_phone_identity,
     insert_user,
     merge_metadata,
     set_ban,
     set_email,
     set_password,
+    set_phone,
     set_role,
     soft_delete_user,
+    sync_providers,
 )
 from jamestronic_sdk.local.auth.users import (
     User,
     count_users,
     find_user_by_id,
     is_email_taken,
+    is_phone_taken,
     list_users,
     user_json,
 )
@@ -44,7 +49,7 @@ if TYPE_CHECKING:
 
     from jamestronic_sdk.local.auth.grants import AuthServer
 
-__all__ = ["create", "delete", "get", "list_page", "update"]
+__all__ = ["create", "delete", "get", "list_page", "named_user", "update"]
 
 PAGE_SIZE: Final = 50
 _PAGE_NUMBER: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
@@ -58,16 +63,19 @@ async def create(request: web.Request, server: AuthServer) -> web.Response:
     email, aud = body.text("email"), body.text("aud") or audience(request)
     if not email and not body.text("phone"):
         raise Problem.VALIDATION_FAILED.error("Cannot create a user without either an email or phone")
-    _refuse_phone(body)
-    email = lower_email(email)
+    email = lower_email(email) if email else ""
+    phone = phone_digits(body.text("phone")) if body.text("phone") else ""
     async with server.pool.connection() as connection:
-        if await is_email_taken(connection, email, aud=aud):
+        if email and await is_email_taken(connection, email, aud=aud):
             raise Problem.EMAIL_EXISTS.error()
+        if phone and await is_phone_taken(connection, phone, aud=aud):
+            raise Problem.PHONE_EXISTS.error()
     user_id = _wanted_id(body)
     encrypted = await _encrypted_password(body)
     ban = _ban_seconds(body)
     app, data = body.mapping("app_metadata"), body.mapping("user_metadata")
     is_confirmed, role = body.flag("email_confirm"), body.text("role") or DEFAULT_ROLE
+    is_phone_confirmed = body.flag("phone_confirm")
     async with server.pool.connection() as connection:
         try:
             await insert_user(
@@ -76,13 +84,19 @@ async def create(request: web.Request, server: AuthServer) -> web.Response:
                 aud=aud,
                 role=role,
                 email=email,
+                phone=phone,
                 encrypted_password=encrypted,
                 user_metadata=data or {},
             )
+            if email and phone:
+                await insert_phone_identity(connection, user_id, phone=phone)
+                await sync_providers(connection, user_id)
             if app is not None:
                 await merge_metadata(connection, user_id, app=app)
-            if is_confirmed:
+            if is_confirmed and email:
                 await confirm_email(connection, user_id)
+            if is_phone_confirmed and phone:
+                await confirm_phone(connection, user_id)
             if ban is not None:
                 await set_ban(connection, user_id, ban)
         except psycopg.DatabaseError as error:
@@ -139,7 +153,7 @@ async def get(request: web.Request, server: AuthServer) -> web.Response:
     """``GET /admin/users/{user_id}``."""
     await require_admin(request, server)
     async with server.pool.connection() as connection:
-        user = await _named_user(request, connection)
+        user = await named_user(request, connection)
         return await shown_user(connection, user.id, gone=Problem.USER_NOT_FOUND)
 
 
@@ -147,7 +161,7 @@ async def update(request: web.Request, server: AuthServer) -> web.Response:
     """``PUT /admin/users/{user_id}``: metadata is merged; a new password ends all sessions."""
     await require_admin(request, server)
     async with server.pool.connection() as connection:
-        user = await _named_user(request, connection)
+        user = await named_user(request, connection)
     body = await read_body(request, limit=server.settings.body_limit)
     changes = await _changes(body, min_length=server.settings.password_min_length)
     async with server.pool.connection() as connection:
@@ -163,25 +177,29 @@ class _Changes:
     """What an update asks for; None and "" leave things as they are."""
 
     email: str
+    phone: str
     role: str
     encrypted_password: str | None = field(repr=False)
     app_metadata: dict[str, Any] | None
     user_metadata: dict[str, Any] | None
     is_confirmed: bool
+    is_phone_confirmed: bool
     ban_seconds: float | None
 
 
 async def _changes(body: Body, *, min_length: int) -> _Changes:
-    _refuse_phone(body)
-    email, password = body.text("email"), body.optional_text("password")
+    email, phone = body.text("email"), body.text("phone")
+    password = body.optional_text("password")
     if password is not None:
         passwords.check_strength(password, min_length=min_length)
     return _Changes(
         email=lower_email(email) if email else "",
+        phone=phone_digits(phone) if phone else "",
         role=body.text("role"),
         app_metadata=body.mapping("app_metadata"),
         user_metadata=body.mapping("user_metadata"),
         is_confirmed=body.flag("email_confirm"),
+        is_phone_confirmed=body.flag("phone_confirm"),
         ban_seconds=_ban_seconds(body),
         encrypted_password=None if password is None else await passwords.hash_password(password),
     )
@@ -190,27 +208,39 @@ async def _changes(body: Body, *, min_length: int) -> _Changes:
 async def _apply(connection: AsyncConnection, user: User, changes: _Changes) -> None:
     if changes.role:
         await set_role(connection, user.id, changes.role)
-    if changes.is_confirmed:
-        await confirm_email(connection, user.id)
     if changes.encrypted_password is not None:
         await set_password(connection, user.id, changes.encrypted_password)
         await sessions.delete_sessions_of(connection, user.id)
-    if changes.email:
-        # Hosted Auth leaves this to the unique index and answers 500; the code is worth more.
-        if await is_email_taken(connection, changes.email, aud=user.aud, but=user.id):
-            raise Problem.EMAIL_EXISTS.error()
-        await set_email(connection, user.id, changes.email, is_verified=changes.is_confirmed)
+    await _apply_addresses(connection, user, changes)
     if changes.app_metadata is not None or changes.user_metadata is not None:
         await merge_metadata(connection, user.id, app=changes.app_metadata, user=changes.user_metadata)
     if changes.ban_seconds is not None:
         await set_ban(connection, user.id, changes.ban_seconds)
 
 
+async def _apply_addresses(connection: AsyncConnection, user: User, changes: _Changes) -> None:
+    if changes.is_confirmed:
+        await confirm_email(connection, user.id)
+    if changes.email:
+        # Hosted Auth leaves this to the unique index and answers 500; the code is worth more.
+        if await is_email_taken(connection, changes.email, aud=user.aud, but=user.id):
+            raise Problem.EMAIL_EXISTS.error()
+        await set_email(connection, user.id, changes.email, is_verified=changes.is_confirmed)
+    if changes.is_phone_confirmed:
+        await confirm_phone(connection, user.id)
+    if changes.phone:
+        if await is_phone_taken(connection, changes.phone, aud=user.aud, but=user.id):
+            raise Problem.PHONE_EXISTS.error()
+        await set_phone(connection, user.id, changes.phone)
+    if changes.email or changes.phone:
+        await sync_providers(connection, user.id)
+
+
 async def delete(request: web.Request, server: AuthServer) -> web.Response:
     """``DELETE /admin/users/{user_id}``: with ``should_soft_delete`` the row stays, without its person."""
     await require_admin(request, server)
     async with server.pool.connection() as connection:
-        user = await _named_user(request, connection)
+        user = await named_user(request, connection)
     body = await read_body(request, limit=server.settings.body_limit, may_be_empty=True)
     is_soft = body.flag("should_soft_delete")
     async with server.pool.connection() as connection:
@@ -225,7 +255,12 @@ async def delete(request: web.Request, server: AuthServer) -> web.Response:
     return web.json_response({})
 
 
-async def _named_user(request: web.Request, connection: AsyncConnection) -> User:
+async def named_user(request: web.Request, connection: AsyncConnection) -> User:
+    """The user of the path.
+
+    Raises:
+        AuthApiProblem: There is none (404).
+    """
     user_id = parse_uuid(request.match_info["user_id"])
     if user_id is None:
         raise Problem.USER_ID_NOT_UUID.error()
@@ -233,11 +268,6 @@ async def _named_user(request: web.Request, connection: AsyncConnection) -> User
     if user is None:
         raise Problem.USER_NOT_FOUND.error()
     return user
-
-
-def _refuse_phone(body: Body) -> None:
-    if body.text("phone") or body.flag("phone_confirm"):
-        raise Problem.NOT_IMPLEMENTED.error("The local Auth server has no phone numbers in /admin/users yet")
 
 
 def _wanted_id(body: Body) -> uuid.UUID:

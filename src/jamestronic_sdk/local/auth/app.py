@@ -22,9 +22,23 @@ from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from jamestronic_sdk.local.auth import account, administration, information, sign_in
+from jamestronic_sdk.local.auth import (
+    account,
+    administration,
+    information,
+    invitations,
+    mfa,
+    oauth,
+    otp,
+    sign_in,
+    sign_up,
+    verify,
+)
 from jamestronic_sdk.local.auth.errors import AuthApiProblem, Problem, problem_response
 from jamestronic_sdk.local.auth.grants import AuthServer
+from jamestronic_sdk.local.auth.limits import Limits
+from jamestronic_sdk.local.auth.mailbox import Mailbox
+from jamestronic_sdk.local.auth.requests import origin
 from jamestronic_sdk.local.auth.settings import AuthSettings
 
 if TYPE_CHECKING:
@@ -32,9 +46,12 @@ if TYPE_CHECKING:
 
     from jamestronic_sdk.local.context import LocalContext
 
-__all__ = ["make_app"]
+__all__ = ["MAILBOX", "make_app"]
 
 _LOG: Final = logging.getLogger("jamestronic_sdk.local.auth")
+
+MAILBOX: Final = web.AppKey("mailbox", Mailbox)
+"""Where the application keeps its mailbox."""
 
 Endpoint: TypeAlias = Callable[[web.Request, AuthServer], Awaitable[web.StreamResponse]]
 
@@ -42,11 +59,31 @@ ENDPOINTS: Final[tuple[tuple[str, str, Endpoint], ...]] = (
     ("GET", "/health", information.health),
     ("GET", "/settings", information.settings),
     ("GET", "/.well-known/jwks.json", information.jwks),
-    ("POST", "/signup", sign_in.sign_up),
+    ("POST", "/signup", sign_up.sign_up),
+    ("POST", "/otp", otp.otp),
+    ("POST", "/magiclink", otp.magic_link),
+    ("POST", "/recover", otp.recover),
+    ("POST", "/resend", otp.resend),
+    ("GET", "/reauthenticate", otp.reauthenticate),
+    ("GET", "/verify", verify.verify_by_link),
+    ("POST", "/verify", verify.verify_by_request),
     ("POST", "/token", sign_in.token),
     ("POST", "/logout", sign_in.log_out),
+    ("GET", "/authorize", oauth.authorize),
+    ("GET", "/callback", oauth.callback),
+    ("GET", "/_local/provider", oauth.show_page),
+    ("POST", "/_local/provider", oauth.answer_page),
     ("GET", "/user", account.get_user),
     ("PUT", "/user", account.put_user),
+    ("POST", "/factors", mfa.enroll),
+    ("DELETE", "/factors/{factor_id}", mfa.unenroll),
+    ("POST", "/factors/{factor_id}/challenge", mfa.challenge),
+    ("POST", "/factors/{factor_id}/verify", mfa.verify),
+    ("GET", "/admin/users/{user_id}/factors", mfa.admin_list),
+    ("PUT", "/admin/users/{user_id}/factors/{factor_id}", mfa.admin_update),
+    ("DELETE", "/admin/users/{user_id}/factors/{factor_id}", mfa.admin_delete),
+    ("POST", "/invite", invitations.invite),
+    ("POST", "/admin/generate_link", invitations.generate_link),
     ("POST", "/admin/users", administration.create),
     ("GET", "/admin/users", administration.list_page),
     ("GET", "/admin/users/{user_id}", administration.get),
@@ -57,25 +94,11 @@ ENDPOINTS: Final[tuple[tuple[str, str, Endpoint], ...]] = (
 MISSING: Final[tuple[tuple[str, str], ...]] = (
     ("GET", "/.well-known/openid-configuration"),
     ("GET", "/.well-known/oauth-authorization-server"),
-    ("GET", "/authorize"),
-    ("GET", "/callback"),
     ("POST", "/callback"),
-    ("POST", "/invite"),
-    ("POST", "/recover"),
-    ("POST", "/resend"),
-    ("POST", "/magiclink"),
-    ("POST", "/otp"),
-    ("GET", "/verify"),
-    ("POST", "/verify"),
-    ("GET", "/reauthenticate"),
     ("GET", "/user/identities/authorize"),
     ("DELETE", "/user/identities/{identity_id}"),
     ("GET", "/user/oauth/grants"),
     ("DELETE", "/user/oauth/grants"),
-    ("POST", "/factors"),
-    ("DELETE", "/factors/{factor_id}"),
-    ("POST", "/factors/{factor_id}/challenge"),
-    ("POST", "/factors/{factor_id}/verify"),
     ("GET", "/passkeys"),
     ("*", "/passkeys/{rest:.*}"),
     ("POST", "/sso"),
@@ -83,10 +106,6 @@ MISSING: Final[tuple[tuple[str, str], ...]] = (
     ("*", "/oauth/{rest:.*}"),
     ("*", "/scim/{rest:.*}"),
     ("GET", "/admin/audit"),
-    ("POST", "/admin/generate_link"),
-    ("GET", "/admin/users/{user_id}/factors"),
-    ("PUT", "/admin/users/{user_id}/factors/{factor_id}"),
-    ("DELETE", "/admin/users/{user_id}/factors/{factor_id}"),
     ("*", "/admin/users/{user_id}/passkeys"),
     ("*", "/admin/users/{user_id}/passkeys/{rest:.*}"),
     ("*", "/admin/sso/{rest:.*}"),
@@ -118,18 +137,23 @@ def make_app(context: LocalContext, settings: AuthSettings | None = None) -> web
             # The stack's PostgreSQL may be restarted under us.
             check=AsyncConnectionPool.check_connection,
         ),
+        mailbox=Mailbox(chosen.mailbox_limit),
+        provider=oauth.LocalProvider(),
+        limits=Limits(is_on=chosen.is_rate_limited),
     )
     app = web.Application(middlewares=[_problems(chosen.request_timeout)])
+    app[MAILBOX] = server.mailbox
     app.cleanup_ctx.append(_pool_of(server))
     for method, path, endpoint in ENDPOINTS:
-        app.router.add_route(method, path, _bound(endpoint, server))
+        app.router.add_route(method, path, _bound(endpoint, server, f"{method} {path}"))
     for method, path in MISSING:
         app.router.add_route(method, path, _missing(path))
     return app
 
 
-def _bound(endpoint: Endpoint, server: AuthServer) -> Handler:
+def _bound(endpoint: Endpoint, server: AuthServer, name: str) -> Handler:
     async def handle(request: web.Request) -> web.StreamResponse:
+        server.limits.check_request(name, origin(request).ip)
         return await endpoint(request, server)
 
     return handle

@@ -60,6 +60,9 @@ class Problem(Enum):
     BANNED_AT_REFRESH = 400, "user_banned", "Invalid Refresh Token: User Banned"
     BANNED_WITH_TOKEN = 403, "user_banned", "User is banned"
     EMAIL_NOT_CONFIRMED = 400, "email_not_confirmed", "Email not confirmed"
+    PHONE_NOT_CONFIRMED = 400, "phone_not_confirmed", "Phone not confirmed"
+    EMAIL_TO_BE_VERIFIED = 422, "email_not_confirmed", "Please verify your email first."
+    PHONE_TO_BE_VERIFIED = 422, "phone_not_confirmed", "Please verify your phone first."
     USER_ALREADY_EXISTS = 422, "user_already_exists", "User already registered"
     EMAIL_EXISTS = 422, "email_exists", "A user with this email address has already been registered"
     PHONE_EXISTS = 422, "phone_exists", "Phone number already registered by another user"
@@ -72,7 +75,63 @@ class Problem(Enum):
     EMAIL_SIGNUP_DISABLED = 400, "email_provider_disabled", "Email signups are disabled"
     PHONE_LOGIN_DISABLED = 422, "phone_provider_disabled", "Phone logins are disabled"
     PHONE_SIGNUP_DISABLED = 400, "phone_provider_disabled", "Phone signups are disabled"
+    PHONE_UNSUPPORTED = 400, "phone_provider_disabled", "Unsupported phone provider"
     ANONYMOUS_DISABLED = 422, "anonymous_provider_disabled", "Anonymous sign-ins are disabled"
+    INVALID_EMAIL_FORMAT = 422, "validation_failed", "Invalid email format"
+    OTP_DISABLED = 422, "otp_disabled", "Signups not allowed for otp"
+    OTP_EXPIRED = 403, "otp_expired", "Token has expired or is invalid"
+    LINK_EXPIRED = 403, "otp_expired", "Email link is invalid or has expired"
+    REAUTHENTICATION_NEEDED = 400, "reauthentication_needed", "Password update requires reauthentication"
+    REAUTHENTICATION_NOT_VALID = 422, "reauthentication_not_valid", "Nonce has expired or is invalid"
+    FLOW_STATE_NOT_FOUND = 404, "flow_state_not_found", "invalid flow state, no valid flow state found"
+    FLOW_STATE_EXPIRED = 422, "flow_state_expired", "invalid flow state, flow state has expired"
+    FLOW_STATE_OF_LINK_NOT_FOUND = 400, "flow_state_not_found", "No associated flow state found."
+    FLOW_STATE_ALREADY_USED = 400, "flow_state_already_used", "State has already been used"
+    BAD_CODE_VERIFIER = (
+        400,
+        "bad_code_verifier",
+        "code challenge does not match previously saved code verifier",
+    )
+    BAD_OAUTH_CALLBACK = 400, "bad_oauth_callback", "OAuth callback with missing authorization code missing"
+    BAD_OAUTH_STATE = 400, "bad_oauth_state", "OAuth state not found or expired"
+    TOTP_DISABLED = 422, "mfa_totp_enroll_not_enabled", "MFA enroll is disabled for TOTP"
+    TOTP_VERIFY_DISABLED = 422, "mfa_totp_verify_not_enabled", "MFA verification is disabled for TOTP"
+    MFA_PHONE_DISABLED = 422, "mfa_phone_enroll_not_enabled", "MFA enroll is disabled for Phone"
+    MFA_WEBAUTHN_DISABLED = 422, "mfa_webauthn_enroll_not_enabled", "MFA enroll is disabled for WebAuthn"
+    MFA_NAME_CONFLICT = (
+        422,
+        "mfa_factor_name_conflict",
+        "A factor with the friendly name for this user already exists",
+    )
+    MFA_TOO_MANY = (
+        422,
+        "too_many_enrolled_mfa_factors",
+        "Maximum number of verified factors reached, unenroll to continue",
+    )
+    MFA_CHALLENGE_NOT_FOUND = (
+        422,
+        "mfa_factor_not_found",
+        "MFA factor with the provided challenge ID not found",
+    )
+    MFA_CHALLENGE_EXPIRED = (
+        422,
+        "mfa_challenge_expired",
+        "MFA challenge has expired, verify against another challenge or create a new challenge.",
+    )
+    MFA_IP_MISMATCH = 422, "mfa_ip_address_mismatch", "Challenge and verify IP addresses mismatch."
+    MFA_VERIFICATION_FAILED = 422, "mfa_verification_failed", "Invalid TOTP code entered"
+    AAL2_TO_ENROLL = 403, "insufficient_aal", "AAL2 required to enroll a new factor"
+    AAL2_TO_UNENROLL = 422, "insufficient_aal", "AAL2 required to unenroll verified factor"
+    AAL2_TO_UPDATE = (
+        401,
+        "insufficient_aal",
+        "AAL2 session is required to update email or password when MFA is enabled.",
+    )
+    FACTOR_NOT_FOUND = 404, "mfa_factor_not_found", "Factor not found"
+    FACTOR_ID_NOT_UUID = 404, "validation_failed", "factor_id must be an UUID"
+    EMAIL_RATE_LIMIT = 429, "over_email_send_rate_limit", "email rate limit exceeded"
+    SMS_RATE_LIMIT = 429, "over_sms_send_rate_limit", "SMS rate limit exceeded"
+    REQUEST_RATE_LIMIT = 429, "over_request_rate_limit", "Request rate limit reached"
     NO_AUTHORIZATION = 401, "no_authorization", "This endpoint requires a valid Bearer token"
     BAD_JWT = 403, "bad_jwt", "invalid JWT"
     SUB_NOT_UUID = 400, "bad_jwt", "invalid claim: sub claim must be a UUID"
@@ -83,6 +142,16 @@ class Problem(Enum):
         "Session from session_id claim in JWT does not exist",
     )
     NOT_ADMIN = 403, "not_admin", "User not allowed"
+    ANONYMOUS_NOT_ALLOWED = (
+        403,
+        "no_authorization",
+        "Anonymous user not allowed to perform these actions",
+    )
+    ANONYMOUS_PASSWORD = (
+        422,
+        "validation_failed",
+        "Updating password of an anonymous user without an email or phone is not allowed",
+    )
     USER_NOT_FOUND = 404, "user_not_found", "User not found"
     USER_ID_NOT_UUID = 404, "validation_failed", "user_id must be an UUID"
     REFRESH_TOKEN_NOT_FOUND = (

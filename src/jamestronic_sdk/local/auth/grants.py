@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from jamestronic_sdk.local.auth import sessions
 from jamestronic_sdk.local.auth.errors import Problem
 from jamestronic_sdk.local.auth.hook import apply_hook
-from jamestronic_sdk.local.auth.users import User, find_user_by_id, identities_of, user_json
+from jamestronic_sdk.local.auth.users import User, find_user_by_id
+from jamestronic_sdk.local.auth.whole_user import whole_user
 from jamestronic_sdk.local.tokens import make_jwt
 
 if TYPE_CHECKING:
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from psycopg import AsyncConnection
     from psycopg_pool import AsyncConnectionPool
 
+    from jamestronic_sdk.local.auth.limits import Limits
+    from jamestronic_sdk.local.auth.mailbox import Mailbox
+    from jamestronic_sdk.local.auth.oauth import LocalProvider
     from jamestronic_sdk.local.auth.requests import Origin
     from jamestronic_sdk.local.auth.settings import AuthSettings
     from jamestronic_sdk.local.context import LocalContext
@@ -33,6 +37,12 @@ class AuthServer:
     settings: AuthSettings
     pool: AsyncConnectionPool[AsyncConnection]
     """Connections of supabase_auth_admin."""
+    mailbox: Mailbox
+    """What was sent."""
+    provider: LocalProvider
+    """The stand-in for other providers."""
+    limits: Limits
+    """How often somebody may ask."""
 
     async def open_session(
         self, connection: AsyncConnection, user_id: uuid.UUID, *, method: str, origin: Origin
@@ -53,6 +63,19 @@ class AuthServer:
         )
         return await self._response(
             connection, user_id, session_id, refresh_token=refresh_token, method=method, origin=origin
+        )
+
+    async def upgraded_session(
+        self, connection: AsyncConnection, user_id: uuid.UUID, session_id: uuid.UUID, *, origin: Origin
+    ) -> dict[str, Any]:
+        """The token response of a session that has just shown a second factor.
+
+        Raises:
+            AuthApiProblem: The hook refused; the caller's transaction must not be committed.
+        """
+        refresh_token = await sessions.replace_refresh_token(connection, user_id, session_id)
+        return await self._response(
+            connection, user_id, session_id, refresh_token=refresh_token, method="totp", origin=origin
         )
 
     async def refresh_session(self, refresh_token: str, origin: Origin) -> dict[str, Any]:
@@ -117,7 +140,7 @@ class AuthServer:
             "expires_in": lifetime,
             "expires_at": issued_at + lifetime,
             "refresh_token": refresh_token,
-            "user": user_json(user, await identities_of(connection, user.id)),
+            "user": await whole_user(connection, user),
         }
 
     def _claims(

@@ -9,13 +9,12 @@ from aiohttp import web
 if TYPE_CHECKING:
     from jamestronic_sdk.local.auth.grants import AuthServer
 
-__all__ = ["health", "jwks", "settings"]
+__all__ = ["OFF_PROVIDERS", "health", "jwks", "settings"]
 
 GOTRUE_VERSION: Final = "v2.197.0"
 """The hosted Auth whose API this one follows; clients may read it."""
 
-_OFF_PROVIDERS: Final = (
-    "anonymous_users",
+OFF_PROVIDERS: Final = (
     "apple",
     "azure",
     "bitbucket",
@@ -31,7 +30,6 @@ _OFF_PROVIDERS: Final = (
     "linkedin",
     "linkedin_oidc",
     "notion",
-    "phone",
     "slack",
     "slack_oidc",
     "snapchat",
@@ -56,12 +54,19 @@ async def health(_request: web.Request, _server: AuthServer) -> web.Response:
 
 async def settings(_request: web.Request, server: AuthServer) -> web.Response:
     """``GET /settings``: what a sign-in form needs to know."""
+    chosen = server.settings
     return web.json_response(
         {
-            "external": {"email": server.settings.is_email_enabled} | dict.fromkeys(_OFF_PROVIDERS, False),
-            "disable_signup": not server.settings.is_signup_enabled,
-            "mailer_autoconfirm": True,
-            "phone_autoconfirm": False,
+            "external": {
+                "anonymous_users": chosen.is_anonymous_enabled,
+                "email": chosen.is_email_enabled,
+                "phone": chosen.is_phone_enabled,
+                **dict.fromkeys(OFF_PROVIDERS, False),
+                **dict.fromkeys(chosen.local_providers, True),
+            },
+            "disable_signup": not chosen.is_signup_enabled,
+            "mailer_autoconfirm": chosen.is_email_autoconfirmed,
+            "phone_autoconfirm": chosen.is_phone_autoconfirmed,
             "sms_provider": "",
             "saml_enabled": False,
             "passkeys_enabled": False,

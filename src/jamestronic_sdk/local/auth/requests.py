@@ -18,7 +18,17 @@ from aiohttp import web
 from jamestronic_sdk.local.auth.errors import Problem
 from jamestronic_sdk.local.auth.settings import AUDIENCE
 
-__all__ = ["Body", "Origin", "audience", "bearer_token", "lower_email", "origin", "read_body"]
+__all__ = [
+    "Body",
+    "Origin",
+    "audience",
+    "bearer_token",
+    "lower_email",
+    "origin",
+    "phone_digits",
+    "read_body",
+    "read_bytes",
+]
 
 _BEARER: Final = re.compile(r"[Bb]earer (\S+)")
 _EMAIL: Final = re.compile(
@@ -26,6 +36,7 @@ _EMAIL: Final = re.compile(
     r"(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)*",
     re.ASCII | re.IGNORECASE,
 )
+_PHONE: Final = re.compile(r"[1-9][0-9]{1,14}", re.ASCII)
 _EMAIL_LIMIT: Final = 255  # the column's
 
 
@@ -46,11 +57,13 @@ class Body:
             return value
         raise self._wrong(name, "a string")
 
-    def flag(self, name: str) -> bool:
-        """A boolean; absent means false."""
+    def flag(self, name: str, *, default: bool = False) -> bool:
+        """A boolean, or the default when absent."""
         value = self._members.get(name)
-        if value is None or isinstance(value, bool):
-            return bool(value)
+        if value is None:
+            return default
+        if isinstance(value, bool):
+            return value
         raise self._wrong(name, "a boolean")
 
     def mapping(self, name: str) -> dict[str, Any] | None:
@@ -86,7 +99,7 @@ async def read_body(request: web.Request, *, limit: int, may_be_empty: bool = Fa
     Raises:
         AuthApiProblem: ``request_entity_too_large`` or ``bad_json``.
     """
-    raw = await _read(request, limit)
+    raw = await read_bytes(request, limit=limit)
     if not raw and may_be_empty:
         return Body({})
     try:
@@ -103,7 +116,12 @@ async def read_body(request: web.Request, *, limit: int, may_be_empty: bool = Fa
     return Body(members)
 
 
-async def _read(request: web.Request, limit: int) -> bytes:
+async def read_bytes(request: web.Request, *, limit: int) -> bytes:
+    """The request's body as it is.
+
+    Raises:
+        AuthApiProblem: ``request_entity_too_large``, or ``bad_json`` when it breaks off.
+    """
     raw = bytearray()
     try:
         async for chunk in request.content.iter_any():
@@ -176,6 +194,18 @@ def origin(request: web.Request) -> Origin:
 def _storable(header: str) -> str:
     """Bytes that are no UTF-8 reach us as lone surrogates; PostgreSQL takes none."""
     return header.encode(errors="replace").decode()
+
+
+def phone_digits(phone: str) -> str:
+    """The number as it is stored and compared: E.164 without the plus sign.
+
+    Raises:
+        AuthApiProblem: ``validation_failed`` when it is none.
+    """
+    digits = phone.removeprefix("+").replace(" ", "")
+    if _PHONE.fullmatch(digits) is None:
+        raise Problem.VALIDATION_FAILED.error("Invalid phone number format (E.164 required)")
+    return digits
 
 
 def lower_email(email: str) -> str:

@@ -37,11 +37,18 @@ __all__ = [
     "LockedSession",
     "amr_of",
     "create_session",
+    "delete_aal1_sessions",
     "delete_other_sessions",
     "delete_session",
     "delete_sessions_of",
     "has_session",
+    "is_aal2",
+    "is_recent",
+    "lock_session",
     "lock_session_of",
+    "lock_user",
+    "raise_to_aal2",
+    "replace_refresh_token",
     "rotate",
     "touch_session",
 ]
@@ -145,6 +152,28 @@ order by updated_at desc
 """
 
 HAS_SESSION: Final[LiteralString] = "select exists (select from auth.sessions where id = %(id)s)"
+
+IS_RECENT: Final[LiteralString] = """
+select exists (
+  select from auth.sessions where id = %(id)s and created_at > clock_timestamp() - interval '1 day'
+)
+"""
+
+LOCK_ONLY: Final[LiteralString] = "select from auth.sessions where id = %(id)s for update"
+
+LOCK_USER: Final[LiteralString] = "select from auth.users where id = %(id)s for update"
+
+IS_AAL2: Final[LiteralString] = (
+    "select exists (select from auth.sessions where id = %(id)s and aal >= 'aal2')"
+)
+
+RAISE: Final[LiteralString] = """
+update auth.sessions
+set aal = 'aal2', factor_id = %(factor_id)s, updated_at = clock_timestamp()
+where id = %(id)s
+"""
+
+DELETE_AAL1: Final[LiteralString] = "delete from auth.sessions where user_id = %(user_id)s and aal < 'aal2'"
 
 DELETE_SESSION: Final[LiteralString] = "delete from auth.sessions where id = %(id)s"
 
@@ -304,6 +333,56 @@ async def has_session(connection: AsyncConnection, session_id: uuid.UUID) -> boo
     async with connection.cursor(row_factory=scalar_row) as cursor:
         await cursor.execute(HAS_SESSION, {"id": session_id})
         return bool(await cursor.fetchone())
+
+
+async def is_recent(connection: AsyncConnection, session_id: uuid.UUID) -> bool:
+    """Whether it began within the last day."""
+    async with connection.cursor(row_factory=scalar_row) as cursor:
+        await cursor.execute(IS_RECENT, {"id": session_id})
+        return bool(await cursor.fetchone())
+
+
+async def lock_session(connection: AsyncConnection, session_id: uuid.UUID) -> None:
+    """Let nobody else refresh or raise it until the transaction ends."""
+    await connection.execute(LOCK_ONLY, {"id": session_id})
+
+
+async def lock_user(connection: AsyncConnection, user_id: uuid.UUID) -> None:
+    """Let nobody else count and add what the user has until the transaction ends."""
+    await connection.execute(LOCK_USER, {"id": user_id})
+
+
+async def is_aal2(connection: AsyncConnection, session_id: uuid.UUID) -> bool:
+    """Whether the session has shown two factors."""
+    async with connection.cursor(row_factory=scalar_row) as cursor:
+        await cursor.execute(IS_AAL2, {"id": session_id})
+        return bool(await cursor.fetchone())
+
+
+async def raise_to_aal2(
+    connection: AsyncConnection, session_id: uuid.UUID, factor_id: uuid.UUID, *, method: str
+) -> None:
+    """Note that the session has shown a second factor."""
+    await connection.execute(RAISE, {"id": session_id, "factor_id": factor_id})
+    await connection.execute(INSERT_AMR, {"session_id": session_id, "method": method})
+
+
+async def replace_refresh_token(
+    connection: AsyncConnection, user_id: uuid.UUID, session_id: uuid.UUID
+) -> str:
+    """Revoke the session's refresh tokens; a child of the active one."""
+    async with connection.cursor(row_factory=class_row(_Active)) as cursor:
+        await cursor.execute(READ_ACTIVE, {"session_id": session_id})
+        active = await cursor.fetchone()
+    await connection.execute(REVOKE_ALL, {"session_id": session_id})
+    return await _insert_refresh_token(
+        connection, user_id, session_id, parent=None if active is None else active.token
+    )
+
+
+async def delete_aal1_sessions(connection: AsyncConnection, user_id: uuid.UUID) -> None:
+    """Sign out where one factor was enough so far."""
+    await connection.execute(DELETE_AAL1, {"user_id": user_id})
 
 
 async def delete_session(connection: AsyncConnection, session_id: uuid.UUID) -> None:

@@ -22,12 +22,52 @@ class AuthSettings:
     """How long a refresh token may be used once more after it was replaced; hosted projects have 10 s."""
     is_rotation_enabled: bool = True
     """Whether a late reuse revokes every refresh token of the session."""
+    is_totp_enabled: bool = True
+    max_factors: int = 10
+    """How many factors a user may have; hosted Auth's limit."""
+    challenge_lifetime: float = 300.0
+    """How long a challenge to a factor waits for its code; hosted Auth's limit."""
     session_time_box: float | None = None
     """The longest life of a session; None = for ever."""
     session_inactivity_timeout: float | None = None
     """How long a session may go without a refresh; None = for ever."""
     is_signup_enabled: bool = True
     is_email_enabled: bool = True
+    is_email_autoconfirmed: bool = True
+    """Whether an e-mail address counts as confirmed when it signs up, without a message to it."""
+    is_phone_enabled: bool = False
+    is_phone_autoconfirmed: bool = False
+    is_anonymous_enabled: bool = False
+    local_providers: tuple[str, ...] = ("local",)
+    """Which providers the local page answers for, for example ``("local", "github")``.
+
+    Hosted Auth has no provider of the name ``local``, and the stock Python client asks for none that it
+    does not know.
+    """
+    is_secure_email_change: bool = True
+    """Whether the old address must agree, too, to a change of the address (without autoconfirm)."""
+    is_reauthentication_required: bool = False
+    """Whether another password needs a nonce when the session is older than a day."""
+    site_url: str = "http://127.0.0.1:3000"
+    """Where links lead when the request names no allowed address; the Supabase CLI's default."""
+    allowed_redirects: tuple[str, ...] = ()
+    """Patterns of addresses, beside those of the site and of loopback, that links may lead to.
+
+    ``*`` stands for anything but ``.`` and ``/``, ``**`` for anything, ``?`` for one character.
+    """
+    code_length: int = 6
+    email_code_lifetime: float = 3600.0
+    """How long a mailed code or link is good; hosted projects have an hour."""
+    sms_code_lifetime: float = 60.0
+    """How long a code in a text message is good; hosted projects have a minute."""
+    message_interval: float = 0.0
+    """The least time between two messages of a kind to a user; hosted projects have 60 s, 0 = none."""
+    is_rate_limited: bool = False
+    """Whether requests and messages are limited as hosted projects begin with: see ``limits``."""
+    mailbox_limit: int = 1000
+    """Messages that the local mailbox keeps; older ones are dropped."""
+    flow_lifetime: float = 300.0
+    """How long a PKCE flow waits for its code to be exchanged; hosted Auth's limit."""
     password_min_length: int = 6
     body_limit: int = 1 << 20
     """The largest request body; hosted Auth's limit."""

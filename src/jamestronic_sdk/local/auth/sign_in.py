@@ -1,92 +1,28 @@
-"""Signing up, in and out, and refreshing.
+"""Signing in and out, and refreshing.
 
-An Authorization header on the first three means nothing: clients send the token of whoever was signed in
-before, long expired perhaps.
+An Authorization header on ``/token`` means nothing: clients send the token of whoever was signed in before,
+long expired perhaps.
 """
 
 from __future__ import annotations
 
-import logging
 import uuid
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
-import psycopg
 import psycopg.errors
 from aiohttp import web
 
 from jamestronic_sdk.local.auth import passwords, sessions
 from jamestronic_sdk.local.auth.callers import require_user
 from jamestronic_sdk.local.auth.errors import AuthApiProblem, Problem
-from jamestronic_sdk.local.auth.requests import audience, lower_email, origin, read_body
-from jamestronic_sdk.local.auth.settings import DEFAULT_ROLE
-from jamestronic_sdk.local.auth.user_changes import confirm_email, insert_user
-from jamestronic_sdk.local.auth.users import find_user_by_email, is_email_taken
+from jamestronic_sdk.local.auth.flows import exchange
+from jamestronic_sdk.local.auth.requests import audience, origin, read_body
+from jamestronic_sdk.local.auth.users import User, find_user_by_email, find_user_by_phone
 
 if TYPE_CHECKING:
     from jamestronic_sdk.local.auth.grants import AuthServer
 
-__all__ = ["log_out", "sign_up", "token"]
-
-_LOG: Final = logging.getLogger("jamestronic_sdk.local.auth")
-
-
-async def sign_up(request: web.Request, server: AuthServer) -> web.Response:
-    """``POST /signup``: a confirmed user and a session at once, for this server sends no mail."""
-    settings = server.settings
-    body = await read_body(request, limit=settings.body_limit)
-    email, phone, password = body.text("email"), body.text("phone"), body.text("password")
-    data = body.mapping("data") or {}
-    if not email and not phone:
-        raise Problem.ANONYMOUS_DISABLED.error()
-    if not settings.is_signup_enabled:
-        raise Problem.SIGNUP_DISABLED.error()
-    if not password:
-        raise Problem.VALIDATION_FAILED.error("Signup requires a valid password")
-    passwords.check_strength(password, min_length=settings.password_min_length)
-    if email and phone:
-        raise Problem.VALIDATION_FAILED.error(
-            "Only an email address or phone number should be provided on signup."
-        )
-    if phone:
-        raise Problem.PHONE_SIGNUP_DISABLED.error()
-    if not settings.is_email_enabled:
-        raise Problem.EMAIL_SIGNUP_DISABLED.error()
-    email = lower_email(email)
-    aud = audience(request)
-    async with server.pool.connection() as connection:
-        if await is_email_taken(connection, email, aud=aud):
-            raise Problem.USER_ALREADY_EXISTS.error()
-    encrypted = await passwords.hash_password(password)
-    user_id = uuid.uuid4()
-    async with server.pool.connection() as connection:
-        try:
-            await insert_user(
-                connection,
-                user_id=user_id,
-                aud=aud,
-                role=DEFAULT_ROLE,
-                email=email,
-                encrypted_password=encrypted,
-                user_metadata=data,
-                identity_extra=data,
-            )
-            await confirm_email(connection, user_id)
-        except psycopg.DatabaseError as error:
-            raise creation_problem(
-                error, Problem.USER_ALREADY_EXISTS, "Database error saving new user"
-            ) from None
-        response = await server.open_session(connection, user_id, method="password", origin=origin(request))
-    return web.json_response(response)
-
-
-def creation_problem(error: psycopg.DatabaseError, taken: Problem, message: str) -> AuthApiProblem:
-    """What to answer when a user could not be written: somebody was faster, or a trigger failed."""
-    constraint = error.diag.constraint_name
-    if constraint in {"users_email_partial_key", "identities_provider_id_provider_unique"}:
-        return taken.error()
-    # A trigger on auth.users may raise anything; its text may hold anything, too.
-    _LOG.error("%s: SQLSTATE %s, constraint %s", message, error.sqlstate, constraint)
-    return Problem.UNEXPECTED_FAILURE.error(message)
+__all__ = ["log_out", "token"]
 
 
 async def token(request: web.Request, server: AuthServer) -> web.Response:
@@ -96,7 +32,9 @@ async def token(request: web.Request, server: AuthServer) -> web.Response:
             return await _password_grant(request, server)
         case "refresh_token":
             return await _refresh_token_grant(request, server)
-        case "id_token" | "pkce" | "web3" as grant_type:
+        case "pkce":
+            return await exchange(request, server)
+        case "id_token" | "web3" as grant_type:
             raise Problem.NOT_IMPLEMENTED.error(
                 f"The local Auth server does not have POST /token?grant_type={grant_type} yet"
             )
@@ -107,26 +45,17 @@ async def token(request: web.Request, server: AuthServer) -> web.Response:
 async def _password_grant(request: web.Request, server: AuthServer) -> web.Response:
     body = await read_body(request, limit=server.settings.body_limit)
     email, phone, password = body.text("email"), body.text("phone"), body.text("password")
-    if email and phone:
-        raise Problem.VALIDATION_FAILED.error(
-            "Only an email address or phone number should be provided on login."
-        )
-    if phone:
-        raise Problem.PHONE_LOGIN_DISABLED.error()
-    if not email:
-        raise Problem.VALIDATION_FAILED.error("missing email or phone")
-    if not server.settings.is_email_enabled:
-        raise Problem.EMAIL_LOGIN_DISABLED.error()
-    async with server.pool.connection() as connection:
-        user = await find_user_by_email(connection, email.lower(), aud=audience(request))
+    user = await _find_by_name(server, email, phone, aud=audience(request))
     if user is None or not user.encrypted_password:
         raise Problem.INVALID_CREDENTIALS.error()
     if user.is_banned:
         raise Problem.BANNED_AT_SIGN_IN.error()
     if not await passwords.is_right(password, user.encrypted_password):
         raise Problem.INVALID_CREDENTIALS.error()
-    if user.email_confirmed_at is None:
+    if email and user.email_confirmed_at is None:
         raise Problem.EMAIL_NOT_CONFIRMED.error()
+    if phone and user.phone_confirmed_at is None:
+        raise Problem.PHONE_NOT_CONFIRMED.error()
     async with server.pool.connection() as connection:
         try:
             response = await server.open_session(
@@ -136,6 +65,26 @@ async def _password_grant(request: web.Request, server: AuthServer) -> web.Respo
             # Deleted while the password was compared.
             raise Problem.INVALID_CREDENTIALS.error() from None
     return web.json_response(response | _weakness(password, server))
+
+
+async def _find_by_name(server: AuthServer, email: str, phone: str, *, aud: str) -> User | None:
+    """Who signs in with that address or number."""
+    if email and phone:
+        raise Problem.VALIDATION_FAILED.error(
+            "Only an email address or phone number should be provided on login."
+        )
+    if not email and not phone:
+        raise Problem.VALIDATION_FAILED.error("missing email or phone")
+    if phone and not server.settings.is_phone_enabled:
+        raise Problem.PHONE_LOGIN_DISABLED.error()
+    if email and not server.settings.is_email_enabled:
+        raise Problem.EMAIL_LOGIN_DISABLED.error()
+    async with server.pool.connection() as connection:
+        if email:
+            return await find_user_by_email(connection, email.lower(), aud=aud)
+        # Unlike at sign-up, what is no number is only unknown.
+        digits = phone.removeprefix("+").replace(" ", "")
+        return await find_user_by_phone(connection, digits, aud=aud)
 
 
 def _weakness(password: str, server: AuthServer) -> dict[str, Any]:

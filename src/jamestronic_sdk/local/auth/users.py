@@ -22,10 +22,15 @@ __all__ = [
     "Identity",
     "User",
     "count_users",
+    "find_user_by_any_email",
     "find_user_by_email",
     "find_user_by_id",
+    "find_user_by_identity",
+    "find_user_by_phone",
+    "find_user_by_phone_change",
     "identities_of",
     "is_email_taken",
+    "is_phone_taken",
     "list_users",
     "timestamp",
     "user_json",
@@ -50,7 +55,11 @@ class User:
     recovery_sent_at: dt.datetime | None
     email_change: str
     email_change_sent_at: dt.datetime | None
+    email_change_confirm_status: int
+    """1 when one of the two addresses has confirmed a change."""
     phone_change: str
+    phone_change_sent_at: dt.datetime | None
+    reauthentication_sent_at: dt.datetime | None
     last_sign_in_at: dt.datetime | None
     app_metadata: dict[str, Any]
     user_metadata: dict[str, Any]
@@ -95,7 +104,10 @@ select
   recovery_sent_at,
   coalesce(email_change, '') as email_change,
   email_change_sent_at,
+  coalesce(email_change_confirm_status, 0) as email_change_confirm_status,
   coalesce(phone_change, '') as phone_change,
+  phone_change_sent_at,
+  reauthentication_sent_at,
   last_sign_in_at,
   coalesce(raw_app_meta_data, '{}') as app_metadata,
   coalesce(raw_user_meta_data, '{}') as user_metadata,
@@ -114,6 +126,45 @@ FIND_BY_ID: Final[LiteralString] = SELECT_USERS + "where id = %(id)s"
 FIND_BY_EMAIL: Final[LiteralString] = (
     SELECT_USERS + "where email = %(email)s and aud = %(aud)s and not is_sso_user"
 )
+
+# Soft-deleted users keep a digest here, which is no number.
+FIND_BY_PHONE: Final[LiteralString] = SELECT_USERS + "where phone = %(phone)s and aud = %(aud)s"
+
+FIND_BY_PHONE_CHANGE: Final[LiteralString] = (
+    SELECT_USERS
+    + "where phone_change = %(phone)s and aud = %(aud)s order by phone_change_sent_at desc nulls last limit 1"
+)
+
+# The user who has it as address comes before one who has it in an identity only.
+FIND_BY_ANY_EMAIL: Final[LiteralString] = (
+    SELECT_USERS
+    + """
+where aud = %(aud)s
+  and not is_sso_user
+  and (
+    email = %(email)s
+    or exists (select from auth.identities as i where i.user_id = users.id and i.email = %(email)s)
+  )
+order by (email = %(email)s) desc nulls last
+limit 1
+"""
+)
+
+FIND_BY_IDENTITY: Final[LiteralString] = (
+    SELECT_USERS  # noqa: S608 - literals only
+    + """
+where id = (
+  select user_id from auth.identities where provider = %(provider)s and provider_id = %(provider_id)s
+)
+"""
+)
+
+IS_PHONE_TAKEN: Final[LiteralString] = """
+select exists (
+  select from auth.users
+  where phone = %(phone)s and aud = %(aud)s and id is distinct from %(but)s
+)
+"""
 
 IS_EMAIL_TAKEN: Final[LiteralString] = """
 select exists (
@@ -167,6 +218,45 @@ async def find_user_by_email(connection: AsyncConnection, email: str, *, aud: st
     async with connection.cursor(row_factory=class_row(User)) as cursor:
         await cursor.execute(FIND_BY_EMAIL, {"email": email, "aud": aud})
         return await cursor.fetchone()
+
+
+async def find_user_by_any_email(connection: AsyncConnection, email: str, *, aud: str) -> User | None:
+    """The user who has that address, if only in an identity."""
+    async with connection.cursor(row_factory=class_row(User)) as cursor:
+        await cursor.execute(FIND_BY_ANY_EMAIL, {"email": email, "aud": aud})
+        return await cursor.fetchone()
+
+
+async def find_user_by_identity(
+    connection: AsyncConnection, *, provider: str, provider_id: str
+) -> User | None:
+    """The user whom a provider knows by that id."""
+    async with connection.cursor(row_factory=class_row(User)) as cursor:
+        await cursor.execute(FIND_BY_IDENTITY, {"provider": provider, "provider_id": provider_id})
+        return await cursor.fetchone()
+
+
+async def find_user_by_phone(connection: AsyncConnection, phone: str, *, aud: str) -> User | None:
+    """The user who signs in with that number."""
+    async with connection.cursor(row_factory=class_row(User)) as cursor:
+        await cursor.execute(FIND_BY_PHONE, {"phone": phone, "aud": aud})
+        return await cursor.fetchone()
+
+
+async def find_user_by_phone_change(connection: AsyncConnection, phone: str, *, aud: str) -> User | None:
+    """The user who wants that number, the last one who asked."""
+    async with connection.cursor(row_factory=class_row(User)) as cursor:
+        await cursor.execute(FIND_BY_PHONE_CHANGE, {"phone": phone, "aud": aud})
+        return await cursor.fetchone()
+
+
+async def is_phone_taken(
+    connection: AsyncConnection, phone: str, *, aud: str, but: uuid.UUID | None = None
+) -> bool:
+    """Whether a user other than ``but`` has it."""
+    async with connection.cursor(row_factory=scalar_row) as cursor:
+        await cursor.execute(IS_PHONE_TAKEN, {"phone": phone, "aud": aud, "but": but})
+        return bool(await cursor.fetchone())
 
 
 async def is_email_taken(
@@ -233,6 +323,8 @@ def user_json(user: User, identities: list[Identity] | None) -> dict[str, Any]:
         "confirmation_sent_at": user.confirmation_sent_at,
         "recovery_sent_at": user.recovery_sent_at,
         "email_change_sent_at": user.email_change_sent_at,
+        "phone_change_sent_at": user.phone_change_sent_at,
+        "reauthentication_sent_at": user.reauthentication_sent_at,
         "last_sign_in_at": user.last_sign_in_at,
         "banned_until": user.banned_until,
         "deleted_at": user.deleted_at,

@@ -270,9 +270,14 @@ create table auth.flow_state (
   created_at timestamptz,
   updated_at timestamptz,
   authentication_method text not null,
-  auth_code_issued_at timestamptz
+  auth_code_issued_at timestamptz,
+  invite_token text,
+  referrer text,
+  oauth_client_state_id uuid,
+  linking_target_id uuid,
+  email_optional boolean not null default false
 );
-comment on table auth.flow_state is 'Auth: PKCE flows that wait for their code to be exchanged.';
+comment on table auth.flow_state is 'Auth: flows with a provider or a mailed link that wait for their end.';
 
 create index idx_auth_code on auth.flow_state (auth_code);
 create index idx_user_id_auth_method on auth.flow_state (user_id, authentication_method);
