@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         ApiError,
         AuthenticationError,
         BadRequestError,
+        BlockingCallError,
         ClientClosedError,
         ConfigurationError,
         ConflictError,
@@ -44,7 +45,9 @@ if TYPE_CHECKING:
         TransportError,
     )
     from jamestronic_sdk.models import (
+        NewNote,
         NewTicket,
+        Note,
         Profile,
         Role,
         Ticket,
@@ -52,9 +55,10 @@ if TYPE_CHECKING:
         TicketPriority,
         TicketStatus,
     )
+    from jamestronic_sdk.notes import Notes
     from jamestronic_sdk.profiles import Profiles
     from jamestronic_sdk.retry import RetryPolicy
-    from jamestronic_sdk.sessions import FileSessionStore, SessionStore
+    from jamestronic_sdk.sessions import FileSessionStore, KeyringSessionStore, SessionStore
     from jamestronic_sdk.settings import Settings
     from jamestronic_sdk.store.audience import StatusChange
     from jamestronic_sdk.store.board import TicketBoard
@@ -74,6 +78,7 @@ if TYPE_CHECKING:
     from jamestronic_sdk.store.store import Subscription, TicketStore
     from jamestronic_sdk.store.streams import EventStream, Stream
     from jamestronic_sdk.store.views import View, ViewKind
+    from jamestronic_sdk.table import Table
     from jamestronic_sdk.tickets import TicketFilters, TicketPages, TicketQuery, Tickets
 
 __all__ = [
@@ -87,6 +92,7 @@ __all__ = [
     "AuthChanges",
     "AuthenticationError",
     "BadRequestError",
+    "BlockingCallError",
     "Certainty",
     "Change",
     "ClientClosedError",
@@ -103,13 +109,17 @@ __all__ = [
     "InvalidInputError",
     "JamesTronic",
     "JamesTronicError",
+    "KeyringSessionStore",
     "LatencySummary",
     "LocalStackError",
     "Me",
+    "NewNote",
     "NewTicket",
     "NoProfileError",
     "NotFoundError",
     "NotSignedInError",
+    "Note",
+    "Notes",
     "PermissionDeniedError",
     "PortInUseError",
     "Profile",
@@ -133,6 +143,7 @@ __all__ = [
     "StoreStatus",
     "Stream",
     "Subscription",
+    "Table",
     "Ticket",
     "TicketAssigned",
     "TicketBoard",
@@ -164,6 +175,7 @@ _HOMES = {
         "ApiError",
         "AuthenticationError",
         "BadRequestError",
+        "BlockingCallError",
         "ClientClosedError",
         "ConfigurationError",
         "ConflictError",
@@ -191,10 +203,21 @@ _HOMES = {
         "ToolMissingError",
         "TransportError",
     ),
-    "models": ("NewTicket", "Profile", "Role", "Ticket", "TicketPatch", "TicketPriority", "TicketStatus"),
+    "models": (
+        "NewNote",
+        "NewTicket",
+        "Note",
+        "Profile",
+        "Role",
+        "Ticket",
+        "TicketPatch",
+        "TicketPriority",
+        "TicketStatus",
+    ),
+    "notes": ("Notes",),
     "profiles": ("Profiles",),
     "retry": ("RetryPolicy",),
-    "sessions": ("FileSessionStore", "SessionStore"),
+    "sessions": ("FileSessionStore", "KeyringSessionStore", "SessionStore"),
     "settings": ("Settings",),
     "store.audience": ("StatusChange",),
     "store.board": ("TicketBoard",),
@@ -214,6 +237,7 @@ _HOMES = {
     "store.store": ("Subscription", "TicketStore"),
     "store.streams": ("EventStream", "Stream"),
     "store.views": ("View", "ViewKind"),
+    "table": ("Table",),
     "tickets": ("TicketFilters", "TicketPages", "TicketQuery", "Tickets"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}

@@ -88,6 +88,10 @@ class AuthChanges(AsyncIterator[AuthChange]):
 
     async def aclose(self) -> None:
         """End the stream: what is queued may still be read, then it stops. Idempotent."""
+        self.end()
+
+    def end(self) -> None:
+        """The same for code that can't await; on the loop's thread only."""
         self._closed = True
         self._forget(self)
         self._wake.set()

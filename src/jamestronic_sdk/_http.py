@@ -336,6 +336,10 @@ class Wire:
 
     def _from_httpx(self, error: httpx.HTTPError | RuntimeError, operation: str) -> JamesTronicError:
         host = self.core.settings.host
+        if not self.core.is_open:
+            return ClientClosedError(
+                f"{operation}: the client was closed before an answer came.", next_step="Make a new one."
+            )
         match error:
             case httpx.ConnectTimeout() | httpx.ConnectError():
                 return ConnectionFailedError(
@@ -352,8 +356,6 @@ class Wire:
                     f"{operation}: the connection to {host} broke ({type(error).__name__}).",
                     next_step="Try again.",
                 )
-            case RuntimeError() if not self.core.is_open:
-                return ClientClosedError(f"{operation}: the client was closed.", next_step="Make a new one.")
             case _:
                 raise error
 

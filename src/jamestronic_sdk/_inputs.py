@@ -6,23 +6,27 @@ Promises:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from datetime import datetime
+import json
+from collections.abc import Iterable, Mapping
+from datetime import date, datetime
 from typing import TypeVar, cast
 from uuid import UUID
 
 from pydantic import BaseModel, ValidationError
 
 from jamestronic_sdk.errors import InvalidInputError
-from jamestronic_sdk.models import Profile, Ticket
+from jamestronic_sdk.models import Note, Profile, Ticket
 
 __all__ = [
     "checked_bool",
     "checked_int",
+    "checked_json",
     "checked_model",
     "checked_moment",
+    "checked_name",
     "checked_text",
     "checked_uuid",
+    "note_id",
     "profile_id",
     "ticket_id",
 ]
@@ -31,11 +35,11 @@ _T = TypeVar("_T")
 _ModelT = TypeVar("_ModelT", bound=BaseModel)
 
 
-def checked_text(value: object, name: str, *, limit: int) -> str:
+def checked_text(value: object, name: str, *, limit: int, may_be_blank: bool = False) -> str:
     """A string with something in it, at most ``limit`` characters, that PostgreSQL can hold."""
     if not isinstance(value, str):
         raise InvalidInputError(f"{name} must be a string, not {type(value).__name__}.")
-    if not value.strip():
+    if not may_be_blank and not value.strip():
         raise InvalidInputError(f"{name} must not be empty.")
     if len(value) > limit:
         raise InvalidInputError(f"{name} must have at most {limit} characters.")
@@ -102,6 +106,45 @@ def checked_uuid(value: object, name: str) -> UUID:
         return UUID(value)
     except ValueError:
         raise InvalidInputError(f"{name} is not a UUID.") from None
+
+
+def checked_name(value: object, name: str) -> str:
+    """A name in the database that needs no quotes: ASCII letters, digits and underscores."""
+    text = checked_text(value, name, limit=63)
+    if not text.replace("_", "a").isalnum() or not text.isascii():
+        raise InvalidInputError(f"{name} must be a plain name of letters, digits and underscores.")
+    return text
+
+
+def checked_json(value: object, name: str) -> dict[str, object]:
+    """A mapping of names to JSON values, UUIDs and dates, as plain JSON values; NaN is none."""
+    if not isinstance(value, Mapping):
+        raise InvalidInputError(f"{name} must be a mapping, not {type(value).__name__}.")
+    try:
+        text = json.dumps(
+            dict(cast("Mapping[str, object]", value)),
+            default=_json_value,
+            allow_nan=False,
+            ensure_ascii=False,
+        )
+        parsed: dict[str, object] = json.loads(text.encode())
+    except (TypeError, ValueError, RecursionError):
+        raise InvalidInputError(f"{name} must be a mapping of names to JSON values.") from None
+    return parsed
+
+
+def _json_value(value: object) -> str:
+    """What JSON has no type for, as PostgreSQL reads it."""
+    if isinstance(value, UUID):
+        return str(value)
+    if isinstance(value, date):  # also a datetime
+        return value.isoformat()
+    raise TypeError(type(value).__name__)
+
+
+def note_id(value: object) -> UUID:
+    """The id of a note, given as the note, its id, or the id's text."""
+    return value.id if isinstance(value, Note) else checked_uuid(value, "note")
 
 
 def ticket_id(value: object, name: str = "ticket") -> UUID:

@@ -573,6 +573,8 @@ class Auth:
             return None
         try:
             return await self._store.load()
+        except ConfigurationError:
+            raise
         except (OSError, ValueError) as error:
             raise ConfigurationError(
                 f"The session_store can't be read ({type(error).__name__}).",

@@ -13,24 +13,24 @@ from __future__ import annotations
 import copy
 import json
 import warnings
-from datetime import date
 from typing import TYPE_CHECKING, Any, Final, Generic, Self, cast
-from uuid import UUID
 
 from typing_extensions import override
 
 from jamestronic_sdk._backoff import SYSTEM_RANDOM
 from jamestronic_sdk._clock import SYSTEM_CLOCK
-from jamestronic_sdk._inputs import checked_text
+from jamestronic_sdk._inputs import checked_json, checked_name
 from jamestronic_sdk._redact import mask
 from jamestronic_sdk._unset import UNSET, Unset
 from jamestronic_sdk.admin import Admin
 from jamestronic_sdk.auth import Auth
-from jamestronic_sdk.errors import ConfigurationError, DataError, InvalidInputError
+from jamestronic_sdk.errors import ConfigurationError, DataError
 from jamestronic_sdk.models import Ticket, TicketT
+from jamestronic_sdk.notes import Notes
 from jamestronic_sdk.profiles import Profiles
 from jamestronic_sdk.retry import RetryPolicy
 from jamestronic_sdk.settings import Settings, checked_timeout
+from jamestronic_sdk.table import Table
 from jamestronic_sdk.tickets import Tickets
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class _Handle:
 
 
 class JamesTronic(Generic[TicketT]):
-    """The client: sign-in at ``auth``, typed data at ``tickets`` and ``profiles``.
+    """The client: sign-in at ``auth``, typed data at ``tickets``, ``notes`` and ``profiles``.
 
     ::
 
@@ -192,6 +192,7 @@ class JamesTronic(Generic[TicketT]):
         )
         self._tickets: Tickets[TicketT] = Tickets(self._wire, self._model)
         self._profiles: Profiles = Profiles(self._wire, self._auth)
+        self._notes: Notes = Notes(self._wire)
         # A service key's own wire: whoever is signed in, these calls are the service's.
         service = FixedToken(self.settings.key.get_secret_value())
         self._admin: Admin = Admin(self._wire.with_tokens(service))
@@ -215,6 +216,11 @@ class JamesTronic(Generic[TicketT]):
     def profiles(self) -> Profiles:
         """Reads of people."""
         return self._profiles
+
+    @property
+    def notes(self) -> Notes:
+        """What people say about tickets."""
+        return self._notes
 
     def ticket_store(
         self,
@@ -274,6 +280,17 @@ class JamesTronic(Generic[TicketT]):
         """Whether calls are possible."""
         return self._core.is_open
 
+    def table(self, name: str) -> Table:
+        """Any table or view of the database, under our token, time-out, retries and errors.
+
+        Args:
+            name: Its name in schema ``public``.
+
+        Raises:
+            InvalidInputError: It is no plain name.
+        """
+        return Table(self._wire, checked_name(name, "name"))
+
     async def rpc(
         self, function: str, arguments: Mapping[str, object] | None = None, *, idempotent: bool = False
     ) -> Any:  # noqa: ANN401 - any JSON
@@ -293,18 +310,9 @@ class JamesTronic(Generic[TicketT]):
             SchemaMissingError: There is no such function with such arguments.
             JamesTronicError: See ``errors.py``.
         """
-        name = checked_text(function, "function", limit=63)
-        if not name.replace("_", "a").isalnum() or not name.isascii():
-            raise InvalidInputError("function must be a plain name of letters, digits and underscores.")
+        name = checked_name(function, "function")
         operation = f"rpc.{name}"
-        try:
-            values: dict[str, object] = json.loads(
-                json.dumps(
-                    dict(arguments or {}), default=_json_value, allow_nan=False, ensure_ascii=False
-                ).encode()
-            )
-        except (TypeError, ValueError, RecursionError):
-            raise InvalidInputError("arguments must be a mapping of names to JSON values.") from None
+        values = checked_json(arguments or {}, "arguments")
         response = await self._wire.send(
             lambda raw: raw.rpc(name, values), operation=operation, target=name, replayable=idempotent
         )
@@ -347,15 +355,6 @@ class JamesTronic(Generic[TicketT]):
         state = "open" if self._core.is_open else "not open"
         key = mask(self.settings.key.get_secret_value())
         return f"<JamesTronic url={self.settings.url!r} key={key!r} {state}>"
-
-
-def _json_value(value: object) -> str:
-    """What JSON has no type for, as PostgreSQL reads it."""
-    if isinstance(value, UUID):
-        return str(value)
-    if isinstance(value, date):  # also a datetime
-        return value.isoformat()
-    raise TypeError(type(value).__name__)
 
 
 def _policy(retries: int | RetryPolicy) -> RetryPolicy:

@@ -6,6 +6,7 @@
     ├── ConfigurationError (ValueError)        a setting is missing or malformed
     ├── InvalidInputError (ValueError)         an argument is malformed; nothing was sent
     ├── ClientClosedError (RuntimeError)       the client is not open: before `async with`, or after it
+    ├── BlockingCallError (RuntimeError)       a blocking call in a place that must not wait for it
     ├── AuthenticationError                    who you are is not settled
     │   ├── InvalidCredentialsError            wrong e-mail, password or code
     │   ├── NotSignedInError                   the call needs a signed-in person
@@ -54,6 +55,7 @@ __all__ = [
     "ApiError",
     "AuthenticationError",
     "BadRequestError",
+    "BlockingCallError",
     "ClientClosedError",
     "ConfigurationError",
     "ConflictError",
@@ -140,6 +142,14 @@ class InvalidInputError(JamesTronicError, ValueError):
 
 class ClientClosedError(JamesTronicError, RuntimeError):
     """The client is not open: it was used before ``async with``, or after it was closed."""
+
+
+class BlockingCallError(JamesTronicError, RuntimeError):
+    """A call of ``jamestronic_sdk.blocking`` where waiting is impossible; nothing was sent.
+
+    On an event loop's thread it would stop that loop, inside a callback that runs on the client's own
+    thread it would wait for itself, and after ``fork`` the thread that does the work is not there.
+    """
 
 
 class AuthenticationError(JamesTronicError):
@@ -375,6 +385,7 @@ _SQL_FILES: Final[dict[str, str]] = {
     "get_my_profile_id": "020_functions.sql",
     "sync_tickets": "060_sync.sql",
     "tickets_digest": "060_sync.sql",
+    "ticket_notes": "010_schema.sql",
     "profiles": "010_schema.sql",
     "tickets": "010_schema.sql",
 }
@@ -477,7 +488,7 @@ def _next_step(cls: type[ApiError], operation: str, code: str | None, text: str)
         return "Reload the ticket and decide again."
     if cls is PermissionDeniedError:
         return "Check SUPABASE_KEY, the signed-in role, and that the SQL of this version is applied."
-    if cls is NotFoundError and operation.startswith(("tickets.", "profiles.")):
+    if cls is NotFoundError and operation.startswith(("tickets.", "profiles.", "notes.")):
         return "It does not exist, or your role may not see it."
     if cls in {ServerError, RateLimitedError}:
         return "Try again later."

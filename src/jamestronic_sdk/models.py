@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 __all__ = [
+    "NewNote",
     "NewTicket",
+    "Note",
     "Profile",
     "Role",
     "Ticket",
@@ -179,6 +181,24 @@ class Ticket(Row):
         return ("id", "number", "version", "status")
 
 
+class Note(Row):
+    """What somebody said about a ticket: one row of ``ticket_notes``."""
+
+    id: UUID
+    ticket_id: UUID
+    author_id: UUID | None = None
+    """``profiles.id`` of who wrote it; None for the service, and when the person was erased."""
+    body: str
+    is_internal: bool = False
+    """True: only admins, staff and technicians read it."""
+    created_at: Moment
+    updated_at: Moment
+
+    @override
+    def _shown(self) -> tuple[str, ...]:
+        return ("id", "ticket_id", "is_internal")
+
+
 def _no_nul(value: object) -> object:
     """PostgreSQL's text holds no NUL, and JSON no lone surrogate: refused here, not by the server."""
     if isinstance(value, str):
@@ -261,3 +281,15 @@ class TicketPatch(_Input):
     @override
     def _shown(self) -> tuple[str, ...]:
         return ()
+
+
+class NewNote(_Input):
+    """What is needed to write a note; checked before anything goes over the network."""
+
+    body: str = Field(min_length=1, max_length=10_000)
+    is_internal: bool = False
+    """True: only admins, staff and technicians read it."""
+
+    @override
+    def _shown(self) -> tuple[str, ...]:
+        return ("is_internal",)

@@ -3,7 +3,7 @@
 Promises:
     Only what may be repeated is: reads, commands with an idempotency key, and what was never sent.
     Waits have full jitter; ``Retry-After`` wins, up to ``RetryPolicy.longest_wait``.
-    One budget per client: in an outage the whole client adds at most a tenth to its traffic.
+    One budget per client: in an outage its retries end, whatever the number of callers.
 
 Never:
     ``CancelledError`` is not retried, and neither is anything that is not one of our own errors.
@@ -54,15 +54,16 @@ class RetryPolicy:
 
 
 class RetryBudget:
-    """A bucket of tokens that all calls of a client share: a retry takes one, a success gives a tenth.
+    """A bucket of tokens that all calls of a client share: a retry takes one, and gives it back if it helped.
 
-    The idea is gRPC's retry throttling (its proposal A6) with a refill per success instead of per second,
-    so that it needs no clock: with nothing but failures the retries end after ``capacity``.
+    So faults that retries overcome cost nothing in the end, however many they are, and in an outage, where
+    none helps, retries end after ``capacity`` and come back with the successes. The idea is the retry quota
+    of the AWS SDKs ("standard" mode), and so is the number: 500 tokens at 5 a retry.
     """
 
     __slots__ = ("_capacity", "_refill", "_tokens")
 
-    def __init__(self, capacity: float = 20.0, refill: float = 0.1) -> None:
+    def __init__(self, capacity: float = 100.0, refill: float = 0.1) -> None:
         self._capacity: Final = capacity
         self._refill: Final = refill
         self._tokens = capacity
@@ -72,9 +73,9 @@ class RetryBudget:
         """Retries that are left."""
         return self._tokens
 
-    def succeeded(self) -> None:
-        """A call got its answer."""
-        self._tokens = min(self._capacity, self._tokens + self._refill)
+    def succeeded(self, retries: int = 0) -> None:
+        """A call got its answer, after so many retries."""
+        self._tokens = min(self._capacity, self._tokens + retries + self._refill)
 
     def take(self) -> bool:
         """Take one retry; False when none is left."""
@@ -131,6 +132,8 @@ async def retrying(
     """
     from tenacity import AsyncRetrying, RetryCallState  # noqa: PLC0415 - keeps `import jamestronic_sdk` fast
 
+    taken = 0
+
     def error_of(state: RetryCallState) -> BaseException | None:
         return state.outcome.exception() if state.outcome is not None else None
 
@@ -148,6 +151,8 @@ async def retrying(
         return state.attempt_number > policy.retries or math.isinf(state.upcoming_sleep) or not budget.take()
 
     def announce(state: RetryCallState) -> None:
+        nonlocal taken
+        taken += 1
         _log.log(
             logging.WARNING if state.attempt_number == 1 else logging.DEBUG,
             "%s failed (%s), retry %d of %d in %.2f s",
@@ -169,5 +174,5 @@ async def retrying(
     )
     # Typed here: what tenacity's __call__ answers is a TypeVar of its own.
     answer: _T = await cast("Callable[[Callable[[], Awaitable[_T]]], Awaitable[_T]]", retryer)(call)
-    budget.succeeded()
+    budget.succeeded(taken)
     return answer

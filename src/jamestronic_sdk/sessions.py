@@ -1,4 +1,4 @@
-"""Where a session waits for the program's next start: memory (the default), a file, or one's own place.
+"""Where a session waits for the next start: nowhere (the default), a file, a keyring, or one's own place.
 
 Promises:
     A file is readable by its owner only and is replaced as a whole: a crash leaves the old or the new one.
@@ -14,11 +14,18 @@ import contextlib
 import os
 import secrets
 from pathlib import Path
-from typing import Final, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar, runtime_checkable
 
 from typing_extensions import override
 
-__all__ = ["FileSessionStore", "SessionStore"]
+from jamestronic_sdk.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["FileSessionStore", "KeyringSessionStore", "SessionStore"]
+
+_T = TypeVar("_T")
 
 
 @runtime_checkable
@@ -87,3 +94,71 @@ class FileSessionStore(SessionStore):
             with contextlib.suppress(FileNotFoundError):
                 fresh.unlink()
             raise
+
+
+class KeyringSessionStore(SessionStore):
+    """The system's keyring (Secret Service, KWallet, ...); needs the extra ``keyring``.
+
+    Args:
+        name: The entry's name; one for each project and person that a program signs in.
+        service: The entry's group.
+
+    Every method raises ConfigurationError when the extra is not installed, or the keyring is locked or
+    missing, as on most servers.
+    """
+
+    def __init__(self, name: str = "session", *, service: str = "jamestronic_sdk") -> None:
+        self._name: Final = name
+        self._service: Final = service
+
+    @override
+    def __repr__(self) -> str:
+        return f"KeyringSessionStore({self._name!r}, service={self._service!r})"
+
+    @override
+    async def load(self) -> str | None:
+        """The text, or None when there is none."""
+        return await asyncio.to_thread(self._asked, self._load)
+
+    @override
+    async def save(self, session: str) -> None:
+        """Replace the entry."""
+        await asyncio.to_thread(self._asked, lambda: self._save(session))
+
+    @override
+    async def clear(self) -> None:
+        """Remove the entry."""
+        await asyncio.to_thread(self._asked, self._clear)
+
+    def _asked(self, call: Callable[[], _T]) -> _T:
+        try:
+            from keyring.errors import KeyringError  # noqa: PLC0415 - an extra
+        except ImportError:
+            raise ConfigurationError(
+                "KeyringSessionStore needs the package keyring.",
+                next_step="pip install 'jamestronic_sdk[keyring]'",
+            ) from None
+        try:
+            return call()
+        except KeyringError as error:
+            # Its text may name the entry and the backend, never the secret; its class says enough.
+            raise ConfigurationError(
+                f"The system's keyring can't be used ({type(error).__name__}).",
+                next_step="Unlock it, or use FileSessionStore.",
+            ) from error
+
+    def _load(self) -> str | None:
+        import keyring  # noqa: PLC0415 - an extra
+
+        return keyring.get_password(self._service, self._name)
+
+    def _save(self, session: str) -> None:
+        import keyring  # noqa: PLC0415 - an extra
+
+        keyring.set_password(self._service, self._name, session)
+
+    def _clear(self) -> None:
+        import keyring  # noqa: PLC0415 - an extra
+
+        if keyring.get_password(self._service, self._name) is not None:
+            keyring.delete_password(self._service, self._name)

@@ -154,7 +154,7 @@ async def test_a_long_retry_after_is_given_to_the_caller() -> None:
     budget = RetryBudget()
     with pytest.raises(RateLimitedError):
         await run(call, clock=clock, budget=budget)
-    assert (call.count, clock.slept, budget.tokens) == (1, [], 20.0)
+    assert (call.count, clock.slept, budget.tokens) == (1, [], 100.0)
 
 
 async def test_waits_are_jittered_and_bounded() -> None:
@@ -188,6 +188,14 @@ async def test_successes_refill_the_budget() -> None:
     for _ in range(100):
         await run(Call(), budget=budget)
     assert budget.tokens == 2.0
+
+
+async def test_retries_that_help_cost_nothing() -> None:
+    """Each call fails twice and then succeeds: the budget lasts for any number of them."""
+    budget = RetryBudget(capacity=3)
+    for _ in range(100):
+        await run(Call(ServerError("x"), ServerError("x")), budget=budget)
+    assert budget.tokens == 3
 
 
 @pytest.mark.parametrize("fields", [{"retries": -1}, {"base": 0}, {"cap": 0.1}, {"longest_wait": -1}])

@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import stat
+import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import keyring
 import pytest
 from client_support import (
+    SECRET,
     ManualClock,
     Service,
     api_error,
@@ -22,6 +26,9 @@ from client_support import (
     signed_in,
     ticket,
 )
+from keyring.backend import KeyringBackend
+from keyring.backends.fail import Keyring as NoKeyring
+from typing_extensions import override
 
 from jamestronic_sdk import (
     AuthChangeKind,
@@ -32,6 +39,7 @@ from jamestronic_sdk import (
     FileSessionStore,
     InactiveProfileError,
     InvalidInputError,
+    KeyringSessionStore,
     NotSignedInError,
     PermissionDeniedError,
     SessionExpiredError,
@@ -39,7 +47,7 @@ from jamestronic_sdk import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
 TOKEN = "POST /auth/v1/token"
@@ -281,3 +289,68 @@ async def test_reads_after_a_resume_carry_the_new_token(service: Service, store:
         await jt.auth.resume()
         assert len(await jt.tickets.list()) == 1
     assert {one.headers["authorization"] for one in service.seen(TICKETS)} == {"Bearer access-2"}
+
+
+class _Memory(KeyringBackend):
+    """A keyring for tests."""
+
+    priority = 1
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.entries: dict[tuple[str, str], str] = {}
+
+    @override
+    def get_password(self, service: str, username: str) -> str | None:
+        return self.entries.get((service, username))
+
+    @override
+    def set_password(self, service: str, username: str, password: str) -> None:
+        self.entries[service, username] = password
+
+    @override
+    def delete_password(self, service: str, username: str) -> None:
+        del self.entries[service, username]
+
+
+@contextmanager
+def keyring_is(backend: KeyringBackend) -> Iterator[None]:
+    before = keyring.get_keyring()
+    keyring.set_keyring(backend)
+    try:
+        yield
+    finally:
+        keyring.set_keyring(before)
+
+
+async def test_the_systems_keyring() -> None:
+    store = KeyringSessionStore("ada", service="shop")
+    assert isinstance(store, SessionStore)
+    with keyring_is(_Memory()):
+        assert await store.load() is None
+        await store.clear()
+        await store.save(SECRET)
+        await store.save(SECRET + "2")
+        assert await store.load() == SECRET + "2"
+        assert await KeyringSessionStore("grace", service="shop").load() is None
+        assert SECRET not in repr(store)
+        await store.clear()
+        assert await store.load() is None
+
+
+async def test_a_keyring_that_is_not_there() -> None:
+    with keyring_is(NoKeyring()):
+        for call in (
+            lambda store: store.load(),
+            lambda store: store.save(SECRET),
+            lambda store: store.clear(),
+        ):
+            with pytest.raises(ConfigurationError, match="FileSessionStore") as caught:
+                await call(KeyringSessionStore())
+            assert SECRET not in str(caught.value)
+
+
+async def test_a_keyring_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "keyring.errors", None)
+    with pytest.raises(ConfigurationError, match=r"jamestronic_sdk\[keyring\]"):
+        await KeyringSessionStore().load()

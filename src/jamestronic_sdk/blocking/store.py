@@ -1,0 +1,233 @@
+"""TicketStore of the blocking face: the same live view, kept by the client's own thread."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import logging
+import threading
+from typing import TYPE_CHECKING, Final, Self
+
+from typing_extensions import override
+
+from jamestronic_sdk.blocking._portal import SubscriberThread
+from jamestronic_sdk.blocking._streams import EventStream, Stream
+from jamestronic_sdk.errors import ClientClosedError, InvalidInputError, StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+    from types import TracebackType
+
+    from jamestronic_sdk.blocking._portal import Portal
+    from jamestronic_sdk.store import store as async_store
+    from jamestronic_sdk.store.audience import StatusChange
+    from jamestronic_sdk.store.board import TicketBoard
+    from jamestronic_sdk.store.events import TicketEvent
+    from jamestronic_sdk.store.metrics import StoreMetrics
+    from jamestronic_sdk.store.protocol import Freshness, StoreStatus
+    from jamestronic_sdk.store.views import View
+
+__all__ = ["Subscription", "TicketStore"]
+
+_log: Final = logging.getLogger("jamestronic_sdk.store")
+
+# As in the async face.
+_EVENT_LIMIT: Final = 1024
+
+
+class Subscription:
+    """A callback's tie to a store.
+
+    Use it as you like: the store ends it when it closes.
+    """
+
+    def __init__(self, stream: EventStream) -> None:
+        self._stream: Final = stream
+        self.failures = 0
+        """How often the callback raised; each time was logged, and none ended the subscription."""
+
+    @property
+    def is_active(self) -> bool:
+        """Whether the callback is still called."""
+        return not self._stream.is_closed
+
+    def cancel(self) -> None:
+        """Call it no more; a call that runs is let finish. Idempotent."""
+        self._stream.close()
+
+
+class TicketStore:
+    """A live view of tickets; made by ``JamesTronic.ticket_store``, entered with ``with``.
+
+    Every method may be called from any thread. What is read (``tickets``, ``status``, ...) is one moment's
+    picture, also while events arrive.
+    """
+
+    def __init__(self, face: async_store.TicketStore, portal: Portal) -> None:
+        self.view: Final[View] = face.view
+        self._face: Final = face
+        self._portal: Final = portal
+        self._scope: AbstractContextManager[object] | None = None
+        self._threads: list[threading.Thread] = []
+        self._lock: Final = threading.Lock()
+
+    @override
+    def __repr__(self) -> str:
+        return self._portal.read(self._face.__repr__)
+
+    # --- reading -----------------------------------------------------------------------------------
+
+    @property
+    def metrics(self) -> StoreMetrics:
+        """Counts and latencies since the store was entered, as a copy of this moment."""
+        return self._portal.read(lambda: copy.deepcopy(self._face.metrics))
+
+    @property
+    def tickets(self) -> TicketBoard:
+        """The tickets in the view, as an immutable picture of this moment; cheap while nothing changes."""
+        return self._portal.read(lambda: self._face.tickets)
+
+    @property
+    def status(self) -> StoreStatus:
+        """How the store learns of changes: ``connecting``, ``live``, ``polling`` or ``closed``."""
+        return self._portal.read(lambda: self._face.status)
+
+    @property
+    def status_reason(self) -> str | None:
+        """Why it is not live; None while it is."""
+        return self._portal.read(lambda: self._face.status_reason)
+
+    @property
+    def freshness(self) -> Freshness:
+        """Whether the view is ``live``, ``polling`` or ``stale``, its age in seconds, and why."""
+        return self._portal.read(lambda: self._face.freshness)
+
+    def events(self, *, initial: bool = False, limit: int = _EVENT_LIMIT) -> EventStream:
+        """What happens from now on, as an iterator of its own; each step waits for the next event.
+
+        Args:
+            initial: Begin with one event per ticket that is there already, marked ``initial``.
+            limit: Events that may wait before those of one ticket are merged.
+
+        Raises:
+            StoreClosedError: The store is closed.
+        """
+        return EventStream(
+            self._portal.read(lambda: self._face.events(initial=initial, limit=limit)), self._portal
+        )
+
+    def statuses(self) -> Stream[StatusChange]:
+        """The status now, and every change of it, as an iterator; each step waits for the next one.
+
+        Raises:
+            StoreClosedError: The store is closed.
+        """
+        return Stream(self._portal.read(self._face.statuses), self._portal)
+
+    def subscribe(self, callback: Callable[[TicketEvent], object], *, initial: bool = False) -> Subscription:
+        """Call a function with every event from now on, in a thread of this subscription.
+
+        Calls come one at a time, in order. A callback that raises is logged and counted, and called
+        again for the next event; a slow one delays only itself, and may use the client.
+
+        Args:
+            callback: Takes the event.
+            initial: Begin with one event per ticket that is there already.
+
+        Raises:
+            InvalidInputError: It is a coroutine function: those need an event loop.
+            StoreClosedError: The store is closed, or was not entered.
+        """
+        if inspect.iscoroutinefunction(callback):
+            raise InvalidInputError("callback must be a plain function; the async face takes coroutines.")
+        stream = self.events(initial=initial)
+        subscription = Subscription(stream)
+        thread = SubscriberThread(
+            target=self._call_for_each,
+            args=(stream, callback, subscription),
+            name="jamestronic-subscriber",
+            daemon=True,
+        )
+        with self._lock:
+            self._threads = [one for one in self._threads if one.is_alive()]
+            self._threads.append(thread)
+            thread.start()
+        return subscription
+
+    def wait_for(self, predicate: Callable[[TicketStore], bool], *, timeout: float | None = 30.0) -> None:
+        """Wait until the predicate holds; it is tried now and after every change of tickets or status.
+
+        It is called on the client's own thread: it may read this store, and must not wait for anything.
+
+        Args:
+            predicate: Looks at the store.
+            timeout: Seconds; None waits for ever.
+
+        Raises:
+            RequestTimeoutError: It did not hold in time; the store goes on.
+            StoreClosedError: The store was closed meanwhile.
+            BlockingCallError: The predicate made a call that waits.
+        """
+        self._portal.run(lambda: self._face.wait_for(lambda _: predicate(self), timeout=timeout))
+
+    def refresh(self, *, timeout: float | None = 30.0) -> None:
+        """Read the view now; when this returns, everything committed before the call is in ``tickets``.
+
+        Args:
+            timeout: Seconds; None waits for ever.
+
+        Raises:
+            JamesTronicError: The read failed; the view is as it was, and the store goes on by itself.
+            RequestTimeoutError: No answer in time; the read goes on.
+            StoreClosedError: The store is closed.
+        """
+        self._portal.run(lambda: self._face.refresh(timeout=timeout))
+
+    # --- life --------------------------------------------------------------------------------------
+
+    def __enter__(self) -> Self:
+        scope = self._portal.enter(self._face)
+        with self._lock:
+            self._scope = scope
+        self._portal.add_dependant(self, self.close)
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close for good: readers' iterations end, tasks and the socket are released. Idempotent.
+
+        Waits for callbacks that run, unless it is called by one.
+        """
+        if self._portal.is_forked:
+            return
+        if self._scope is not None:
+            self._portal.refuse_bad_places("TicketStore.close")
+        with self._lock:
+            scope, self._scope = self._scope, None
+        if scope is not None:
+            try:
+                self._portal.leave(scope)
+            finally:
+                self._portal.remove_dependant(self)
+        if not isinstance(threading.current_thread(), SubscriberThread):
+            for thread in tuple(self._threads):
+                thread.join()
+
+    def _call_for_each(
+        self, stream: EventStream, callback: Callable[[TicketEvent], object], subscription: Subscription
+    ) -> None:
+        try:
+            for event in stream:
+                try:
+                    callback(event)
+                except Exception:  # noqa: BLE001 - user code is a guest; logged with its traceback
+                    subscription.failures += 1
+                    name = getattr(callback, "__qualname__", type(callback).__qualname__)
+                    _log.exception("a subscriber of ticket events raised: %s", name)
+        except (StoreError, ClientClosedError):
+            return  # the store or the client is over; every method says so

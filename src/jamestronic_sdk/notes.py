@@ -1,0 +1,253 @@
+"""What people say about tickets; reach it as ``jt.notes``.
+
+Promises:
+    Row level security decides who reads and writes what: internal notes are for admins, staff and
+    technicians, and a note is changed by who wrote it, or by an admin.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, TypeAlias
+from uuid import UUID, uuid4
+
+from pydantic import TypeAdapter
+
+from jamestronic_sdk._filters import quoted
+from jamestronic_sdk._inputs import (
+    checked_bool,
+    checked_instance,
+    checked_int,
+    checked_model,
+    note_id,
+    ticket_id,
+)
+from jamestronic_sdk._ticket_reads import MAX_PAGE
+from jamestronic_sdk.errors import (
+    ConflictError,
+    DataError,
+    InvalidInputError,
+    NotFoundError,
+    PermissionDeniedError,
+)
+from jamestronic_sdk.models import LAZY, NewNote, Note
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import httpx
+    from postgrest import AsyncSelectRequestBuilder
+
+    from jamestronic_sdk._http import Wire
+    from jamestronic_sdk.tickets import TicketRef
+
+__all__ = ["NoteRef", "Notes"]
+
+NoteRef: TypeAlias = Note | UUID | str
+"""A note, its id, or the id's text."""
+
+# A name of its own because `list` is a method below.
+NoteRows: TypeAlias = list[Note]
+
+_ROWS: Final[TypeAdapter[list[Note]]] = TypeAdapter(list[Note], config=LAZY)
+
+
+class Notes:
+    """Reads and writes of notes, on behalf of who is signed in."""
+
+    __slots__ = ("_wire",)
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire: Final = wire
+
+    async def list(
+        self,
+        ticket: TicketRef,
+        *,
+        is_internal: bool | None = None,
+        after: Note | None = None,
+        limit: int = MAX_PAGE,
+    ) -> NoteRows:
+        """The notes of a ticket that you may see, the oldest first.
+
+        Args:
+            ticket: The ticket, its id, or the id's text.
+            is_internal: True: only internal ones; False: only those that customers see, too.
+            after: Begin after this note: the last one of the page before, or of an earlier look.
+            limit: At most so many, 1 to 1000.
+
+        Raises:
+            InvalidInputError: An argument is malformed; nothing was sent.
+            JamesTronicError: See ``errors.py``.
+        """
+        wanted = str(ticket_id(ticket))
+        count = checked_int(limit, "limit", low=1, high=MAX_PAGE)
+        internal = checked_bool(is_internal, "is_internal")
+        last = None if after is None else checked_instance(after, Note, "after")
+
+        def narrow(query: AsyncSelectRequestBuilder) -> AsyncSelectRequestBuilder:
+            query = query.eq("ticket_id", wanted)
+            if internal is not None:
+                query = query.is_("is_internal", internal)
+            if last is not None:
+                moment = quoted(last.created_at.isoformat())
+                query = query.or_(f"created_at.gt.{moment},and(created_at.eq.{moment},id.gt.{last.id})")
+            return query.order("created_at").order("id").limit(count)
+
+        return await self._read(narrow, "notes.list")
+
+    async def get(self, note: NoteRef) -> Note:
+        """One note as it is now.
+
+        Args:
+            note: The note, its id, or the id's text.
+
+        Raises:
+            NotFoundError: It does not exist, or you may not see it.
+            InvalidInputError: Not an id; nothing was sent.
+            JamesTronicError: See ``errors.py``.
+        """
+        wanted = str(note_id(note))
+        rows = await self._read(lambda query: query.eq("id", wanted).limit(1), "notes.get")
+        if not rows:
+            raise NotFoundError(
+                f"notes.get: no note {wanted}.",
+                next_step="It does not exist, or your role may not see it.",
+                operation="notes.get",
+            )
+        return rows[0]
+
+    async def create(self, ticket: TicketRef, note: NewNote | None = None, /, **fields: object) -> Note:
+        """Write a note in your own name.
+
+        Args:
+            ticket: The ticket, its id, or the id's text.
+            note: What to write; or give its fields as keywords: ``create(ticket, body="...")``.
+            **fields: The fields of ``NewNote``.
+
+        Returns:
+            The new row.
+
+        Raises:
+            InvalidInputError: A field is missing, malformed or unknown; nothing was sent.
+            PermissionDeniedError: You may not see the ticket, or not write internal notes.
+            TransportError: No answer came, also when tried again. Unless ``maybe_sent`` is False the note
+                may have been written.
+            JamesTronicError: See ``errors.py``.
+        """
+        operation = "notes.create"
+        if note is not None and fields:
+            raise InvalidInputError("create takes a NewNote or fields, not both.")
+        new = checked_model(NewNote, fields) if note is None else checked_instance(note, NewNote, "note")
+        # An id of ours makes the insert harmless to repeat: the second one meets the first one's key.
+        made = uuid4()
+        row: dict[str, object] = {"id": str(made), "ticket_id": str(ticket_id(ticket)), **new.to_row()}
+        try:
+            response = await self._wire.send(
+                lambda raw: raw.table("ticket_notes").insert(row),  # pyright: ignore[reportUnknownMemberType] - its JSON alias is recursive
+                operation=operation,
+                target="ticket_notes",
+                replayable=True,
+            )
+        except ConflictError as error:
+            if error.code == "23505" and "ticket_notes_pkey" in error.message:
+                return await self.get(made)  # the answer of an earlier try was lost
+            raise
+        return _one(response, operation)
+
+    async def update(
+        self, note: NoteRef, *, body: str | None = None, is_internal: bool | None = None
+    ) -> Note:
+        """Change a note that you wrote; admins change any.
+
+        Args:
+            note: The note, its id, or the id's text.
+            body: The new text; None keeps it.
+            is_internal: Who may read it; None keeps it.
+
+        Returns:
+            The row after the change.
+
+        Raises:
+            InvalidInputError: Nothing to change, or malformed; nothing was sent.
+            NotFoundError: It does not exist, or you may not see it.
+            PermissionDeniedError: It is somebody else's.
+            TransportError: No answer came; it is tried again only if nothing was sent.
+            JamesTronicError: See ``errors.py``.
+        """
+        operation = "notes.update"
+        wanted = str(note_id(note))
+        given: dict[str, object] = {"body": body, "is_internal": is_internal}
+        changes = {name: value for name, value in given.items() if value is not None}
+        if not changes:
+            raise InvalidInputError("update needs a body or is_internal.")
+        # The same checks as for a new note; the body is a stand-in where none is given.
+        checked = checked_model(NewNote, {"body": "unchanged", **changes}).to_row()
+        row: dict[str, object] = {name: checked[name] for name in changes}
+        response = await self._wire.send(
+            lambda raw: raw.table("ticket_notes").update(row).eq("id", wanted),  # pyright: ignore[reportUnknownMemberType] - its JSON alias is recursive
+            operation=operation,
+            target="ticket_notes",
+            replayable=False,
+        )
+        return await self._changed(response, wanted, operation)
+
+    async def delete(self, note: NoteRef) -> Note:
+        """Remove a note for good, as an admin.
+
+        Args:
+            note: The note, its id, or the id's text.
+
+        Returns:
+            The row that is gone.
+
+        Raises:
+            NotFoundError: It does not exist (any more), or you may not see it.
+            PermissionDeniedError: You are no admin.
+            TransportError: No answer came; it is tried again only if nothing was sent.
+            JamesTronicError: See ``errors.py``.
+        """
+        operation = "notes.delete"
+        wanted = str(note_id(note))
+        response = await self._wire.send(
+            lambda raw: raw.table("ticket_notes").delete().eq("id", wanted),
+            operation=operation,
+            target="ticket_notes",
+            replayable=False,
+        )
+        return await self._changed(response, wanted, operation)
+
+    # -- inside ------------------------------------------------------------------------------------
+
+    async def _changed(self, response: httpx.Response, wanted: str, operation: str) -> Note:
+        """The row that was changed; RLS answers "not there" and "not yours" the same way: with none."""
+        from jamestronic_sdk._http import parse  # noqa: PLC0415 - imports httpx
+
+        rows = parse(_ROWS, response, operation)
+        if rows:
+            return rows[0]
+        await self.get(wanted)
+        raise PermissionDeniedError(
+            f"{operation}: your role may not change this note.", status=403, operation=operation
+        )
+
+    async def _read(
+        self, narrow: Callable[[AsyncSelectRequestBuilder], AsyncSelectRequestBuilder], operation: str
+    ) -> NoteRows:
+        from jamestronic_sdk._http import parse  # noqa: PLC0415 - imports httpx
+
+        response = await self._wire.send(
+            lambda raw: narrow(raw.table("ticket_notes").select("*")),
+            operation=operation,
+            target="ticket_notes",
+            replayable=True,
+        )
+        return parse(_ROWS, response, operation)
+
+
+def _one(response: httpx.Response, operation: str) -> Note:
+    from jamestronic_sdk._http import parse  # noqa: PLC0415 - imports httpx
+
+    rows = parse(_ROWS, response, operation)
+    if len(rows) != 1:
+        raise DataError(f"{operation}: expected one row, got {len(rows)}.")
+    return rows[0]
