@@ -55,3 +55,31 @@ async def test_supabase_js_signs_in_reads_under_rls_and_receives_a_change(
         "title": "From Python",
     }
     assert "signed out" in facts
+
+
+async def test_supabase_js_signs_in_in_every_way(local_supabase: LocalSupabase) -> None:
+    """Codes, links with PKCE, a provider, two factors, nobody in particular, invitations."""
+    keys = (local_supabase.anon_key, local_supabase.service_role_key)
+    process = await asyncio.create_subprocess_exec(
+        *("node", str(TOUR.with_name("auth.mjs")), local_supabase.url, *keys),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(60):
+        output, errors = await process.communicate()
+
+    assert process.returncode == 0, errors.decode()
+    assert json.loads(output) == {
+        "wrongCode": [403, "otp_expired"],
+        "otp": True,
+        "sms": True,
+        "pkce": True,
+        "oauth": [True, "github", "string"],
+        "qr": True,
+        "aal": ["aal2", "aal2", ["totp", "password"]],
+        "factors": 1,
+        "anonymous": True,
+        "invited": [True, "invite"],
+        "reset": True,
+        "recovery": "recovery",
+    }
