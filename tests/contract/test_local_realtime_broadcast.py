@@ -15,6 +15,7 @@ import aiohttp
 import pytest
 from _realtime_client import DEADLINE, RawClient, raw_client
 from _realtime_fixtures import Database, RunningRealtime, connected_database, running_realtime
+from realtime import AsyncRealtimeChannel, AsyncRealtimeClient, RealtimeSubscribeStates
 from sql_support import committed_world
 from websockets.asyncio.client import connect
 
@@ -816,3 +817,43 @@ async def test_too_many_sockets(context: LocalContext) -> None:
         url = f"{realtime.url}/websocket?apikey={context.anon_key}"
         async with aiohttp.ClientSession() as http, http.get(url) as response:
             assert (response.status, await response.json()) == (429, {"error": "Too many connected users"})
+
+
+# --- the stock Python client ------------------------------------------------------------------------------
+
+
+async def test_the_stock_python_client(local_supabase: LocalSupabase, database: Database, room: str) -> None:
+    """Broadcast, presence and a private channel, through the gateway."""
+    clients = [
+        AsyncRealtimeClient(f"{local_supabase.url}/realtime/v1", token=key)
+        for key in (local_supabase.anon_key, local_supabase.service_role_key)
+    ]
+    states: asyncio.Queue[Any] = asyncio.Queue()
+    heard: asyncio.Queue[Any] = asyncio.Queue()
+    present: asyncio.Queue[str] = asyncio.Queue()
+
+    async def subscribed(channel: AsyncRealtimeChannel) -> None:
+        await channel.subscribe(lambda state, _error: states.put_nowait(state))
+        assert await states.get() == RealtimeSubscribeStates.SUBSCRIBED
+
+    try:
+        async with asyncio.timeout(DEADLINE):
+            anon, service = clients
+            reader = anon.channel(room, {"config": {"private": False}})
+            reader.on_broadcast("cursor", heard.put_nowait)
+            reader.on_presence_join(lambda key, _current, _new: present.put_nowait(key))
+            await subscribed(reader)
+            writer = service.channel(room, {"config": {"presence": {"key": "ada"}, "private": False}})
+            await subscribed(writer)
+            await writer.send_broadcast("cursor", {"x": 1})
+            assert (await heard.get())["payload"] == {"x": 1}
+            await writer.track({"name": "Ada"})
+            assert await present.get() == "ada"
+            private = service.channel(f"{room}-private", {"config": {"private": True}})
+            private.on_broadcast("told", heard.put_nowait)
+            await subscribed(private)
+            await database.run(f"""select realtime.send('{{"n": 1}}', 'told', '{room}-private')""")
+            assert (await heard.get())["payload"]["n"] == 1
+    finally:
+        for client in clients:
+            await client.close()
