@@ -14,7 +14,7 @@ from uuid import UUID, uuid4
 import aiohttp
 import pytest
 from _realtime_client import DEADLINE, RawClient, raw_client
-from _realtime_fixtures import Database, RunningRealtime, connected_database, running_realtime
+from _realtime_fixtures import Database, RunningRealtime, running_realtime
 from realtime import AsyncRealtimeChannel, AsyncRealtimeClient, RealtimeSubscribeStates
 from sql_support import committed_world
 from websockets.asyncio.client import connect
@@ -32,36 +32,6 @@ if TYPE_CHECKING:
 
 SUBJECT = "cccccccc-0000-4000-8000-000000000003"
 OK = {"status": "ok", "response": {}}
-
-
-@pytest.fixture(scope="module")
-def context(local_supabase: LocalSupabase) -> LocalContext:
-    return local_supabase.context
-
-
-@pytest.fixture(scope="module")
-async def realtime(context: LocalContext) -> AsyncIterator[RunningRealtime]:
-    async with running_realtime(context) as running:
-        await ready(running)
-        yield running
-
-
-async def ready(realtime: RunningRealtime) -> None:
-    async with asyncio.timeout(DEADLINE):
-        while not realtime.server.is_ready:  # noqa: ASYNC110 - it has no event
-            await asyncio.sleep(0.01)
-
-
-@pytest.fixture(scope="module")
-async def database(context: LocalContext) -> AsyncIterator[Database]:
-    async with connected_database(context) as connected:
-        yield connected
-
-
-@pytest.fixture
-async def client(realtime: RunningRealtime) -> AsyncIterator[RawClient]:
-    async with raw_client(realtime.url, realtime.context.anon_key) as connected:
-        yield connected
 
 
 @pytest.fixture
