@@ -792,6 +792,11 @@ async def test_too_many_sockets(context: LocalContext) -> None:
 # --- the stock Python client ------------------------------------------------------------------------------
 
 
+def options(**config: Any) -> Any:
+    """Of a channel, typed loosely: the client asks for all keys."""
+    return {"config": config}
+
+
 async def test_the_stock_python_client(local_supabase: LocalSupabase, database: Database, room: str) -> None:
     """Broadcast, presence and a private channel, through the gateway."""
     clients = [
@@ -809,17 +814,17 @@ async def test_the_stock_python_client(local_supabase: LocalSupabase, database: 
     try:
         async with asyncio.timeout(DEADLINE):
             anon, service = clients
-            reader = anon.channel(room, {"config": {"private": False}})
+            reader = anon.channel(room, options(private=False))
             reader.on_broadcast("cursor", heard.put_nowait)
             reader.on_presence_join(lambda key, _current, _new: present.put_nowait(key))
             await subscribed(reader)
-            writer = service.channel(room, {"config": {"presence": {"key": "ada"}, "private": False}})
+            writer = service.channel(room, options(private=False, presence={"key": "ada"}))
             await subscribed(writer)
             await writer.send_broadcast("cursor", {"x": 1})
             assert (await heard.get())["payload"] == {"x": 1}
             await writer.track({"name": "Ada"})
             assert await present.get() == "ada"
-            private = service.channel(f"{room}-private", {"config": {"private": True}})
+            private = service.channel(f"{room}-private", options(private=True))
             private.on_broadcast("told", heard.put_nowait)
             await subscribed(private)
             await database.run(f"""select realtime.send('{{"n": 1}}', 'told', '{room}-private')""")
