@@ -24,7 +24,7 @@ from jamestronic_sdk._redact import mask
 from jamestronic_sdk._unset import UNSET, Unset
 from jamestronic_sdk.admin import Admin
 from jamestronic_sdk.auth import Auth
-from jamestronic_sdk.errors import ConfigurationError, DataError
+from jamestronic_sdk.errors import ConfigurationError, DataError, NotSignedInError
 from jamestronic_sdk.models import Ticket, TicketT
 from jamestronic_sdk.notes import Notes
 from jamestronic_sdk.profiles import Profiles

@@ -9,7 +9,8 @@ from uuid import UUID, uuid4
 
 import pytest
 from _realtime_client import DEADLINE, RawClient, raw_client
-from _realtime_fixtures import Database, RunningRealtime, connected_database, running_realtime
+from _realtime_fixtures import Database, RunningRealtime, running_realtime
+from realtime_fixtures import client, context, database, fence, realtime  # noqa: F401 - fixtures
 
 from jamestronic_sdk.local.realtime.app import RealtimeOptions
 
@@ -17,27 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from jamestronic_sdk.local.context import LocalContext
-    from jamestronic_sdk.local.stack import LocalSupabase
 
 OK = {"status": "ok", "response": {}}
 FAILED = {"status": "error", "response": {}}
-
-
-@pytest.fixture(scope="module")
-def context(local_supabase: LocalSupabase) -> LocalContext:
-    return local_supabase.context
-
-
-@pytest.fixture(scope="module")
-async def realtime(context: LocalContext) -> AsyncIterator[RunningRealtime]:
-    async with running_realtime(context) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-async def database(context: LocalContext) -> AsyncIterator[Database]:
-    async with connected_database(context) as connected:
-        yield connected
 
 
 @pytest.fixture

@@ -105,7 +105,7 @@ class TicketStore:
 
     @property
     def reads_change_log(self) -> bool:
-        """Whether reads ask the database what changed, which costs the same however many tickets there are."""
+        """Whether reads ask the database what changed: the cost does not grow with the tickets."""
         return self._portal.read(lambda: self._face.reads_change_log)
 
     def events(self, *, initial: bool = False, limit: int = _EVENT_LIMIT) -> EventStream:
