@@ -44,6 +44,14 @@ demo: setup ## Run the main job on an ephemeral local stack; KEEP=1 stays up for
 test: setup ## Run every test layer on the real local stack
 	$(BIN)/pytest $(PYTEST_ARGS)
 
+.PHONY: soak
+soak: setup ## Play SEEDS simulated histories per view (default 100000)
+	$(BIN)/pytest tests/simulation -k convergence --timeout 0 --seeds $(or $(SEEDS),100000)
+
+.PHONY: bench
+bench: setup ## Measure, as ratios within one run; not part of `make test`
+	$(BIN)/pytest benchmarks -s -p no:randomly
+
 .PHONY: check
 check: setup ## Lint, format and types
 	$(BIN)/ruff format --check

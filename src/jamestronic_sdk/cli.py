@@ -87,17 +87,30 @@ def start(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Of the one URL; 0 = any free one.")] = 54321,
     data_dir: _DataDir = None,
     no_sql: Annotated[bool, typer.Option("--no-sql", help="Do not apply the package's SQL.")] = False,
+    auth: Annotated[
+        list[str] | None,
+        typer.Option("--auth", metavar="NAME=VALUE", help="A setting of Auth; may be repeated."),
+    ] = None,
+    asymmetric: Annotated[
+        bool, typer.Option("--asymmetric", help="Sign users' tokens with a key pair from now on.")
+    ] = False,
     ready_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Start PostgreSQL, PostgREST, Auth and Realtime behind one URL."""
     from jamestronic_sdk.local import control
+    from jamestronic_sdk.local.auth.settings import parse_settings
 
     if ephemeral and data_dir is not None:
         raise typer.BadParameter("--ephemeral has a folder of its own; leave out --data-dir.")
+    try:
+        parse_settings(auth or ())
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--auth") from None
     typer.echo("For development only: a local Supabase on this machine, reachable from this machine alone.")
     where = None if ephemeral else (data_dir or control.default_data_dir())
+    options = control.Options(port, apply_sql=not no_sql, auth=tuple(auth or ()), asymmetric=asymmetric)
     if detach:
-        started = control.start_detached(where, port=port, apply_sql=not no_sql)
+        started = control.start_detached(where, options)
         _announce(started.url, started.data_dir, ephemeral=ephemeral, explicit=data_dir is not None)
         return
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -109,7 +122,7 @@ def start(
             _announce(url, path, ephemeral=ephemeral, explicit=data_dir is not None)
 
     try:
-        control.serve(where, port=port, apply_sql=not no_sql, ready=ready)
+        control.serve(where, options, ready=ready)
     except JamesTronicError as error:
         if ready_fd is not None:
             control.report_failure(ready_fd, error)
@@ -218,13 +231,28 @@ def list_files() -> None:
 
 @sql.command()
 def export(
-    out: Annotated[
-        Path, typer.Option("--out", file_okay=False, help="Folder of the CLI's migrations.")
+    migrations: Annotated[
+        Path, typer.Option("--migrations", file_okay=False, help="Folder of the Supabase CLI's migrations.")
     ] = Path("supabase/migrations"),
 ) -> None:
     """Write migrations for `supabase db push`, one for each file that changed since the last export."""
-    written = sql_files.export(out, now=datetime.now(UTC))
+    written = sql_files.export(migrations, now=datetime.now(UTC))
     for path in written:
         typer.echo(str(path))
     if not written:
-        typer.echo(f"Nothing to do: {out} is up to date.", err=True)
+        typer.echo(f"Nothing to do: {migrations} is up to date.", err=True)
+
+
+@sql.command()
+def check(
+    database_url: Annotated[
+        str, typer.Argument(envvar="DATABASE_URL", metavar="URL", help="Of the database; or DATABASE_URL.")
+    ],
+) -> None:
+    """Say what of the SQL is missing, outdated or altered in a database: exit code 0 when nothing is."""
+    problems = sql_files.check(database_url)
+    for problem in problems:
+        typer.echo(f"{problem.kind:9} {problem.file:20} {problem.what}")
+    if problems:
+        raise typer.Exit(1)
+    typer.echo("The database has the SQL of this version.")

@@ -249,14 +249,15 @@ class JamesTronic(Generic[TicketT]):
         from jamestronic_sdk.store.assembly import assemble_store  # noqa: PLC0415 - imports websockets
         from jamestronic_sdk.store.views import View  # noqa: PLC0415
 
-        if view is None:
-            if self.settings.is_service and not self._auth.is_signed_in:
-                view = View.overview()
-            else:
-                me = self._auth.me
-                view = View.of_role(me.role, me.profile_id)
+        if self.settings.is_service and not self._auth.is_signed_in:
+            own = View.overview()
+        else:
+            me = self._auth.me
+            own = View.of_role(me.role, me.profile_id)
+        view = view or own
         return assemble_store(
             view=view,
+            is_own_view=(view.kind, view.profile_id) == (own.kind, own.profile_id),
             settings=self.settings,
             auth=self._auth,
             tickets=self._tickets,

@@ -1,4 +1,4 @@
-"""The SQL that ships with this package: found, checked, and exported for the Supabase CLI.
+"""The SQL that ships with this package: found, exported for the Supabase CLI, and checked in a database.
 
 ``supabase/sql/NNN_what.sql`` is the one source of the database. The CLI applies
 ``supabase/migrations`` only, and never applies an edited file again; so ``export`` writes numbered
@@ -9,8 +9,10 @@ Promises:
     An export of unchanged files writes nothing; new copies sort after every migration that is there.
     A file is there completely or not at all, also when the export is interrupted.
 
+    A check only reads.
+
 Never:
-    No clock: the caller says what time it is. No database, no network.
+    No clock: the caller says what time it is. Nothing but ``check`` connects to a database.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from datetime import UTC, datetime, timedelta
 from importlib import resources
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal, LiteralString
 
 from jamestronic_sdk.errors import SqlError
 
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from importlib.resources.abc import Traversable
 
-__all__ = ["SqlFile", "export", "files"]
+__all__ = ["SqlFile", "SqlProblem", "check", "export", "files"]
 
 _NAME: Final = re.compile(r"(?P<number>[0-9]{3})_[a-z][a-z0-9_]*\.sql")
 # The CLI takes any digits before the first underscore as the version; it writes 14 itself.
@@ -56,6 +58,30 @@ class SqlFile:
     def header(self) -> str:
         """The first line of an exported copy, by which the next export knows it again."""
         return f"-- jamestronic_sdk: {self.name} sha256:{self.checksum}"
+
+    @property
+    def migration(self) -> str:
+        """What is applied: header, text, and a statement that records this version in the database."""
+        return (
+            f"{self.header}\n{self.text}\n"
+            "insert into private.sql_files (name, checksum)\n"
+            f"values ('{self.name}', '{self.checksum}')\n"
+            "on conflict on constraint sql_files_pkey\n"
+            "do update set checksum = excluded.checksum, applied_at = now();\n"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SqlProblem:
+    """One thing that ``check`` found."""
+
+    file: str
+    """File name, for example ``020_functions.sql``."""
+    kind: Literal["missing", "outdated", "altered"]
+    """``missing``: not applied, or an object of it is not there. ``outdated``: another version of the file
+    was applied last. ``altered``: a function in the database is not the one in the file."""
+    what: str
+    """The file, or the object, for example ``function private.my_role``."""
 
 
 def files() -> tuple[SqlFile, ...]:
@@ -114,6 +140,116 @@ def export(target: Path, *, now: datetime) -> list[Path]:
             f"The migrations can't be written: {error.strerror or type(error).__name__}.",
             next_step=f"Check the folder {target}.",
         ) from error
+
+
+def check(database_url: str, *, timeout: float = 10.0) -> tuple[SqlProblem, ...]:
+    """Compare a database with the SQL files of this package; reads only.
+
+    Looks at the recorded version of each file, at the presence of every table, function, policy, trigger
+    and index that the files create, and at the functions' text. A database whose files were applied by
+    hand has no record and is told by its objects alone.
+
+    Args:
+        database_url: A libpq URL of a role that may read the catalogue, for example the project's
+            ``postgres``.
+        timeout: Seconds to connect.
+
+    Returns:
+        What is missing, outdated or altered, by file; empty when the database is up to date.
+
+    Raises:
+        SqlError: psycopg is not installed (extra ``local``), or the database could not be read.
+    """
+    try:
+        import psycopg  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        raise SqlError(
+            "sql check needs psycopg.", next_step="Install the extra: pip install 'jamestronic_sdk[local]'."
+        ) from error
+    sources = files()
+    try:
+        with psycopg.connect(database_url, connect_timeout=max(2, round(timeout))) as connection:
+            connection.read_only = True
+            has_record = connection.execute(_HAS_RECORD).fetchone() != (None,)
+            rows = connection.execute(_RECORDED).fetchall() if has_record else []
+            recorded = {str(name): str(checksum) for name, checksum in rows}
+            present = {(str(kind), str(name)): str(text) for kind, name, text in connection.execute(_OBJECTS)}
+    except psycopg.Error as error:
+        raise SqlError(
+            f"The database can't be read [{error.sqlstate or type(error).__name__}].",
+            next_step="Check the URL, and that the role may read schema private.",
+        ) from error
+    return tuple(problem for file in sources for problem in _problems(file, recorded, present))
+
+
+_HAS_RECORD: Final[LiteralString] = "select to_regclass('private.sql_files')"
+_RECORDED: Final[LiteralString] = "select name, checksum from private.sql_files"
+_OBJECTS: Final[LiteralString] = """
+select 'function', n.nspname || '.' || p.proname, p.prosrc
+from pg_catalog.pg_proc as p join pg_catalog.pg_namespace as n on n.oid = p.pronamespace
+union all
+select
+  case c.relkind when 'i' then 'index' when 'S' then 'sequence' else 'table' end,
+  n.nspname || '.' || c.relname,
+  ''
+from pg_catalog.pg_class as c join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
+where c.relkind in ('r', 'p', 'i', 'S')
+union all
+select 'policy', p.polname || ' on ' || n.nspname || '.' || c.relname, ''
+from pg_catalog.pg_policy as p
+join pg_catalog.pg_class as c on c.oid = p.polrelid
+join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
+union all
+select 'trigger', t.tgname || ' on ' || n.nspname || '.' || c.relname, ''
+from pg_catalog.pg_trigger as t
+join pg_catalog.pg_class as c on c.oid = t.tgrelid
+join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
+where not t.tgisinternal
+"""
+
+# What the files create, by the way that they are written (tests/unit/test_sql.py keeps them to it).
+_FUNCTION: Final = re.compile(
+    r"^create or replace function (?P<name>[\w.]+)\(.*?\nas \$\$(?P<body>.*?)\$\$;", re.MULTILINE | re.DOTALL
+)
+_CREATED: Final = re.compile(
+    r"^create (?:(?P<table>table|sequence) if not exists (?P<table_name>[\w.]+)"
+    r"|index if not exists (?P<index>\w+)\s+on (?P<index_schema>\w+)\."
+    r"|policy (?P<policy>\w+) on (?P<policy_table>[\w.]+)"
+    r"|or replace trigger (?P<trigger>\w+)\s[^;]*? on (?P<trigger_table>[\w.]+))",
+    re.MULTILINE,
+)
+
+
+def _problems(
+    file: SqlFile, recorded: dict[str, str], present: dict[tuple[str, str], str]
+) -> Iterator[SqlProblem]:
+    """What is wrong with one file in a database."""
+    if recorded and recorded.get(file.name) != file.checksum:
+        yield SqlProblem(file.name, "outdated" if file.name in recorded else "missing", file.name)
+    for kind, name, body in _objects(file.text):
+        text = present.get((kind, name))
+        if text is None:
+            yield SqlProblem(file.name, "missing", f"{kind} {name}")
+        elif body is not None and text != body:
+            yield SqlProblem(file.name, "altered", f"{kind} {name}")
+
+
+def _objects(text: str) -> Iterator[tuple[str, str, str | None]]:
+    """Kind, name, and for a function the text, of each object that a file always creates.
+
+    What stands inside a ``do`` block is indented and depends on the database: it is not counted.
+    """
+    for match in _CREATED.finditer(text):
+        if match["table"]:
+            yield match["table"], match["table_name"], None
+        elif match["index"]:
+            yield "index", f"{match['index_schema']}.{match['index']}", None
+        elif match["policy"]:
+            yield "policy", f"{match['policy']} on {match['policy_table']}", None
+        else:
+            yield "trigger", f"{match['trigger']} on {match['trigger_table']}", None
+    for match in _FUNCTION.finditer(text):
+        yield "function", match["name"], match["body"]
 
 
 def _folder() -> Traversable:
@@ -188,7 +324,7 @@ def _first_version(now: datetime, taken: Iterable[int]) -> datetime:
 def _write(path: Path, file: SqlFile) -> Path:
     half = path.with_name(f".{path.name}.part")
     try:
-        half.write_text(f"{file.header}\n{file.text}", encoding="utf-8", newline="\n")
+        half.write_text(file.migration, encoding="utf-8", newline="\n")
         half.replace(path)
     finally:
         half.unlink(missing_ok=True)

@@ -38,6 +38,7 @@ from jamestronic_sdk._inputs import (
     ticket_id,
 )
 from jamestronic_sdk._paging import TicketPages, TicketQuery
+from jamestronic_sdk._ticket_changes import TicketChanges, TicketDigest, TicketLog
 from jamestronic_sdk._ticket_reads import MAX_PAGE, ListSource, TicketReads
 from jamestronic_sdk.errors import (
     ConflictError,
@@ -83,10 +84,11 @@ def _with_ids(ids: builtins.list[str], query: AsyncSelectRequestBuilder) -> Asyn
 class Tickets(Generic[TicketT]):
     """Reads and commands of tickets, on behalf of who is signed in; RLS decides what is seen."""
 
-    __slots__ = ("_reads",)
+    __slots__ = ("_log", "_reads")
 
     def __init__(self, wire: Wire, model: type[TicketT]) -> None:
         self._reads: Final = TicketReads(wire, model)
+        self._log: Final = TicketLog(wire, model)
 
     # -- reads -------------------------------------------------------------------------------------
 
@@ -142,6 +144,33 @@ class Tickets(Generic[TicketT]):
         """
         checked = Filters(filters)
         return [] if checked.is_empty_set else await self._reads.all(checked)
+
+    async def changes(self, cursor: str | None = None) -> TicketChanges[TicketT]:
+        """What changed for you since a cursor, as of one moment, all pages together.
+
+        For programs that follow tickets across restarts; ``ticket_store`` does it for you while it runs.
+
+        Args:
+            cursor: Of the call before; None reads everything that you may see.
+
+        Returns:
+            ``kind`` is ``snapshot`` when everything was read, also because the cursor was too old or belongs
+            to another person or role; then what you held before is obsolete.
+
+        Raises:
+            SchemaMissingError: The database lacks ``060_sync.sql``.
+            JamesTronicError: See ``errors.py``; the cursor stays good.
+        """
+        return await self._log.changes(cursor)
+
+    async def digest(self) -> TicketDigest:
+        """Count and checksum over the tickets that you may see: equal means that you hold the same.
+
+        Raises:
+            SchemaMissingError: The database lacks ``060_sync.sql``.
+            JamesTronicError: See ``errors.py``.
+        """
+        return await self._log.digest()
 
     async def get(self, ticket: TicketRef) -> TicketT:
         """One ticket as it is now.

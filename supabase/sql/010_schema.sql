@@ -37,10 +37,26 @@ begin
 end;
 $$;
 
-create schema if not exists private;
-comment on schema private is 'jamestronic_sdk: helpers, logs and commands'' inner parts. Not exposed by the data API.';
-revoke all on schema private from public;
+-- An app may have a schema of this name: what it granted and wrote there stays. A new schema grants nothing.
+do $$
+begin
+  if to_regnamespace('private') is null then
+    create schema private;
+    comment on schema private is 'Helpers, logs and the inner parts of commands. Not exposed by the data API.';
+  end if;
+end;
+$$;
 grant usage on schema private to authenticated, service_role;
+
+create table if not exists private.sql_files (
+  name text not null,
+  checksum text not null,
+  applied_at timestamptz not null default now(),
+  constraint sql_files_pkey primary key (name)
+);
+comment on table private.sql_files is
+  'Which version of each of these files was applied last. Written by the last statement of an exported migration, read by `jamestronic sql check`.';
+revoke all on table private.sql_files from public, anon, authenticated, service_role;
 
 create sequence if not exists private.tickets_version_seq as bigint;
 comment on sequence private.tickets_version_seq is
@@ -95,16 +111,17 @@ create table if not exists public.tickets (
   updated_at timestamptz not null default now(),
   constraint tickets_pkey primary key (id),
   constraint tickets_number_key unique (number),
-  -- Customers and authors may be erased; who holds a ticket is deactivated instead of deleted.
+  -- Customers and authors may be erased; who holds a ticket is deactivated instead of deleted (23503: with
+  -- `on delete restrict` PostgreSQL 18 would say 23001, which the data API does not know as a conflict).
   constraint tickets_customer_id_fkey foreign key (customer_id)
     references public.profiles (id) on delete set null,
   constraint tickets_created_by_fkey foreign key (created_by)
     references public.profiles (id) on delete set null,
   constraint tickets_assigned_technician_id_fkey foreign key (assigned_technician_id)
-    references public.profiles (id) on delete restrict,
+    references public.profiles (id),
   constraint tickets_assigned_transporter_id_fkey foreign key (assigned_transporter_id)
-    references public.profiles (id) on delete restrict,
-  constraint tickets_title_length check (char_length(title) <= 200 and btrim(title) <> ''),
+    references public.profiles (id),
+  constraint tickets_title_length check (char_length(title) <= 200 and title ~ '\S'),
   constraint tickets_description_length check (char_length(description) <= 10000),
   constraint tickets_status_known check (
     status in ('open', 'assigned', 'in_progress', 'waiting_parts', 'ready', 'completed', 'cancelled')
@@ -151,7 +168,7 @@ create table if not exists public.ticket_notes (
   constraint ticket_notes_pkey primary key (id),
   constraint ticket_notes_ticket_id_fkey foreign key (ticket_id) references public.tickets (id) on delete cascade,
   constraint ticket_notes_author_id_fkey foreign key (author_id) references public.profiles (id) on delete set null,
-  constraint ticket_notes_body_length check (char_length(body) <= 10000 and btrim(body) <> '')
+  constraint ticket_notes_body_length check (char_length(body) <= 10000 and body ~ '\S')
 );
 alter table public.ticket_notes enable row level security;
 

@@ -11,6 +11,8 @@
 
 revoke all on table public.profiles, public.tickets, public.ticket_notes
   from public, anon, authenticated, service_role, supabase_auth_admin;
+-- Identity needs no rights on its sequence; old projects give them by default.
+revoke all on sequence public.tickets_number_seq from public, anon, authenticated, service_role;
 
 grant select, delete on table public.profiles to authenticated;
 grant insert (id, user_id, role, full_name, phone, is_active) on table public.profiles to authenticated;

@@ -6,6 +6,7 @@ import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import jwt
 import psycopg
@@ -39,7 +40,7 @@ async def running_realtime(
 ) -> AsyncIterator[RunningRealtime]:
     app = make_app(context, options)
     # The access log would show the keys in the query.
-    runner = web.AppRunner(app, access_log=None)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0)
     await runner.setup()
     try:
         await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -54,11 +55,21 @@ class Database:
 
     def __init__(self, connection: psycopg.AsyncConnection[tuple[object, ...]]) -> None:
         self._connection = connection
-        self._tables = 0
 
     async def run(self, statement: str, *parameters: object) -> list[tuple[object, ...]]:
         cursor = await self._connection.execute(statement.encode(), parameters or None)
         return await cursor.fetchall() if cursor.description is not None else []
+
+    @property
+    def connection(self) -> psycopg.AsyncConnection[tuple[object, ...]]:
+        """For what takes a connection; autocommit."""
+        return self._connection
+
+    @asynccontextmanager
+    async def undone(self) -> AsyncIterator[None]:
+        """What runs inside the block is one transaction, which is rolled back."""
+        async with self._connection.transaction(force_rollback=True):
+            yield
 
     async def together(self, *statements: str) -> None:
         """Several statements in one transaction."""
@@ -70,8 +81,7 @@ class Database:
         self, columns: str, *, full: bool = False, rls: bool = False, grant: str | None = "select"
     ) -> str:
         """A new published table; its name has no underscore, which would be a wildcard."""
-        self._tables += 1
-        name = f"rt{self._tables}"
+        name = f"rt{uuid4().hex[:10]}"
         await self.run(f"create table public.{name} ({columns})")
         await self.run(f"alter publication supabase_realtime add table public.{name}")
         if grant is not None:

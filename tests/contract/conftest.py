@@ -1,52 +1,22 @@
-"""One local stack for the whole run, and clients of its Auth server."""
+"""Fixtures of the contract tests: the stacks, and clients of their Auth server."""
 
 from __future__ import annotations
 
-import asyncio
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import httpx
-import pytest
 import pytest_asyncio
+from conftest_stacks import local_supabase, untouched_supabase
 from local_auth_support import Api, stock_client
 
-from jamestronic_sdk.local.auth.settings import AuthSettings
-from jamestronic_sdk.local.stack import LocalSupabase
-
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterator
+    from collections.abc import AsyncGenerator
 
     from supabase_auth import AsyncGoTrueClient
 
+    from jamestronic_sdk.local.stack import LocalSupabase
 
-@pytest.fixture(scope="session")
-def local_supabase() -> Iterator[LocalSupabase]:
-    """An ephemeral stack, ready, with the package's SQL, open to phone numbers, anonymous users and a provider.
-
-    It runs in a thread with a loop of its own: a test that blocks (a program that it waits for, the blocking
-    face) does not stop the server that it talks to.
-    """
-    auth = AuthSettings(is_phone_enabled=True, is_anonymous_enabled=True, local_providers=("local", "github"))
-    stack = LocalSupabase(port=0, auth=auth)
-    started: Future[asyncio.AbstractEventLoop] = Future()
-
-    async def serve() -> None:
-        try:
-            async with stack:
-                started.set_result(asyncio.get_running_loop())
-                await stack.wait()
-        except BaseException as error:
-            if started.done():
-                raise
-            started.set_exception(error)
-
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="local-supabase") as executor:
-        running = executor.submit(asyncio.run, serve())
-        loop = started.result(timeout=90)
-        yield stack
-        loop.call_soon_threadsafe(stack.stop)
-        running.result(timeout=30)
+__all__ = ["local_supabase", "untouched_supabase"]
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

@@ -25,6 +25,7 @@ from jamestronic_sdk import (
     TicketPriority,
     TicketStatus,
 )
+from jamestronic_sdk.store.seen import hash_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -339,3 +340,38 @@ async def test_rpc(crew: Crew) -> None:
     assert await crew.technician.rpc("get_my_profile_id", idempotent=True) == str(me(crew.technician))
     with pytest.raises(SchemaMissingError):
         await crew.technician.rpc("no_such_function")
+
+
+async def test_changes_follow_a_cursor_and_the_digest_agrees(crew: Crew) -> None:
+    """What a program holds by following ``changes`` is what the digest counts."""
+    first = await crew.technician.tickets.changes()
+    assert first.kind == "snapshot"
+    held = {ticket.id: ticket.version for ticket in first.upserts}
+    ticket = await crew.admin.tickets.create(title="Followed by a cursor")
+    ticket = await crew.admin.tickets.assign(ticket, crew.technician.auth.me.profile_id)
+    second = await crew.technician.tickets.changes(first.cursor)
+    assert second.kind == "delta"
+    assert [(row.id, row.version) for row in second.upserts if row.id == ticket.id] == [
+        (ticket.id, ticket.version)
+    ]
+    ticket = await crew.admin.tickets.assign(ticket, crew.other.auth.me.profile_id)
+    third = await crew.technician.tickets.changes(second.cursor)
+    assert [(gone.id, gone.version, gone.deleted) for gone in third.removed] == [
+        (ticket.id, ticket.version, False)
+    ]
+
+    for changes in (second, third):
+        held.update({row.id: row.version for row in changes.upserts})
+        for gone in changes.removed:
+            held.pop(gone.id, None)
+    mixed = 0
+    for id_, version in held.items():
+        mixed ^= hash_of(id_, version)
+    digest = await crew.technician.tickets.digest()
+    assert (digest.count, int(digest.digest, 16)) == (len(held), mixed)
+
+
+async def test_somebody_elses_cursor_gives_a_snapshot(crew: Crew) -> None:
+    changes = await crew.technician.tickets.changes()
+    assert (await crew.other.tickets.changes(changes.cursor)).kind == "snapshot"
+    assert (await crew.technician.tickets.changes("nonsense")).kind == "snapshot"

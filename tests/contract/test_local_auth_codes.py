@@ -107,6 +107,27 @@ async def test_simultaneous_answers_make_one_session(api: Api) -> None:
     assert sorted(response.status_code for response in responses) == [200, 403, 403, 403, 403, 403]
 
 
+async def test_codes_sign_ins_and_changes_at_once_have_an_orderly_end(api: Api) -> None:
+    """Nobody waits for somebody who waits for them: no 500, no 504."""
+    person = await api.person()
+    token = (await api.sign_in(person))["access_token"]
+    sign_in = {"email": person.email, "password": PASSWORD}
+    responses = await asyncio.gather(
+        *(api.call("POST", "/token?grant_type=password", sign_in) for _ in range(6)),
+        *(api.call("POST", "/otp", {"email": person.email}) for _ in range(6)),
+        *(
+            api.call("PUT", "/user", {"email": new_email(), "password": f"horse {number}"}, token=token)
+            for number in range(4)
+        ),
+    )
+
+    assert {response.status_code for response in responses} <= {200, 400, 403}
+    assert {response.json().get("code") for response in responses if response.status_code != 200} <= {
+        "invalid_credentials",
+        "session_not_found",
+    }
+
+
 async def test_code_is_good_for_its_person_purpose_and_time(api: Api) -> None:
     """Another address, another type, another digit, an hour later, a banned user: refused."""
     person, other = await api.person(), await api.person()
@@ -161,6 +182,7 @@ async def test_code_is_good_for_its_person_purpose_and_time(api: Api) -> None:
         ("/verify", {"type": "email", "token_hash": "1"}, 403, "otp_expired"),
         ("/verify", {"type": "sms", "token": "1", "phone": "+49301"}, 403, "otp_expired"),
         ("/verify", {"type": "phone_change", "token": "1", "phone": "+49301"}, 403, "otp_expired"),
+        ("/verify", {"type": "phone_change", "token": "1", "email": "a@b.c"}, 403, "otp_expired"),
     ],
 )
 async def test_requests_for_codes_and_answers_refuse(

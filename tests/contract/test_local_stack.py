@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import aiohttp
+import httpx
 import psutil
 import psycopg
 import pytest
@@ -370,6 +371,43 @@ def test_the_command_starts_asks_and_stops(folder: Path) -> None:
     wait_until_gone([process, *children], seconds=1)
     assert run("status", *option).returncode == 3
     assert run("env", *option).returncode == 1
+
+
+def test_the_command_sets_auth_and_shows_its_mail(folder: Path) -> None:
+    """Settings, a key pair, codes and links; a setting that does not exist is refused at once."""
+    option = ("--data-dir", str(folder))
+    wrong = run("start", "--auth", "is_phone_enabled=perhaps", *option)
+    assert wrong.returncode == 2
+    assert "is no value of is_phone_enabled" in " ".join(wrong.stderr.replace("│", " ").split())
+    start(folder, "--auth", "is_phone_enabled=true", "--asymmetric")
+    assert "No messages." in run("mail", *option).stderr
+    url = control.environment(folder)["SUPABASE_URL"]
+    for body in ({"email": "ada@example.test"}, {"phone": "+49301234567"}):
+        assert httpx.post(f"{url}/auth/v1/otp", json=body).status_code == 200
+    assert len(httpx.get(f"{url}/auth/v1/.well-known/jwks.json").json()["keys"]) == 1
+
+    shown = run("mail", "--to", "ada@example.test", *option).stdout
+    assert "email to ada@example.test: Your magic link" in shown
+    assert f"{url}/auth/v1/verify?token=" in shown
+    messages = json.loads(run("mail", "--json", *option).stdout)
+    assert [message["channel"] for message in messages] == ["email", "sms"]
+    assert messages[0]["code"] in shown
+
+    assert run("stop", *option).returncode == 0
+    gone = run("mail", *option)
+    assert gone.returncode == 1
+    assert gone.stderr.startswith("LocalStackError: ")
+
+
+async def test_key_pair_stays_with_its_data(folder: Path) -> None:
+    """Without the option the next start goes on with the same key."""
+    keys = []
+    for asymmetric in (True, False):
+        async with LocalSupabase(folder, port=0, asymmetric=asymmetric) as supabase:
+            assert supabase.context.signing_key is not None
+            keys.append(supabase.context.signing_key.public_jwk)
+
+    assert keys[0] == keys[1]
 
 
 def test_an_ephemeral_detached_stack_says_where_it_is() -> None:

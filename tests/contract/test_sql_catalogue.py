@@ -18,7 +18,7 @@ import pytest
 from pydantic import AwareDatetime
 from sql_support import connect, one
 
-from jamestronic_sdk import models, sql
+from jamestronic_sdk import errors, models, sql
 from jamestronic_sdk.local.postgres import find_installation
 from jamestronic_sdk.local.stack import LocalSupabase
 
@@ -80,7 +80,7 @@ def write_project(folder: Path) -> Path:
 
 
 async def test_pushed_and_applied_databases_are_the_same(
-    local_supabase: LocalSupabase, tmp_path: Path
+    untouched_supabase: LocalSupabase, tmp_path: Path
 ) -> None:
     """By the real CLI, by the local stack, and by applying everything once more on top."""
     project = write_project(tmp_path / "project")
@@ -88,7 +88,7 @@ async def test_pushed_and_applied_databases_are_the_same(
         push = ("db", "push", f"--remote={bare.database_url}", "--yes")
         await asyncio.to_thread(supabase, *push, workdir=project)
         pushed = await asyncio.to_thread(catalogue, bare)
-        assert await asyncio.to_thread(catalogue, local_supabase) == pushed
+        assert await asyncio.to_thread(catalogue, untouched_supabase) == pushed
 
         await asyncio.to_thread(apply_files, bare)
         assert await asyncio.to_thread(catalogue, bare) == pushed
@@ -97,24 +97,78 @@ async def test_pushed_and_applied_databases_are_the_same(
         assert "Applying" not in again
 
 
-def test_applying_twice_changes_no_row_of_ours(local_supabase: LocalSupabase) -> None:
+async def test_check_names_what_is_missing_outdated_or_altered(tmp_path: Path) -> None:
+    """By record where there is one, and by the objects themselves."""
+    project = write_project(tmp_path / "project")
+    async with LocalSupabase(None, port=0, apply_sql=False) as bare:
+        url = bare.database_url
+        nothing = await asyncio.to_thread(sql.check, url)
+        assert {problem.kind for problem in nothing} == {"missing"}
+        assert {problem.file for problem in nothing} == {
+            file.name for file in sql.files() if file.stem != "040_realtime"
+        }
+
+        push = ("db", "push", f"--remote={url}", "--yes")
+        await asyncio.to_thread(supabase, *push, workdir=project)
+        assert await asyncio.to_thread(sql.check, url) == ()
+
+        with connect(bare, autocommit=True) as connection:
+            connection.execute("drop policy tickets_delete on public.tickets")
+            connection.execute("drop index public.tickets_status_idx")
+            connection.execute("drop trigger tickets_20_guard on public.tickets")
+            connection.execute(
+                "create or replace function public.get_my_role() returns text language sql"
+                " as $$ select 'admin' $$"
+            )
+            connection.execute(
+                "update private.sql_files set checksum = 'old' where name = '050_commands.sql'"
+            )
+            connection.execute("delete from private.sql_files where name = '060_sync.sql'")
+        assert await asyncio.to_thread(sql.check, url) == (
+            sql.SqlProblem("010_schema.sql", "missing", "index public.tickets_status_idx"),
+            sql.SqlProblem("020_functions.sql", "missing", "trigger tickets_20_guard on public.tickets"),
+            sql.SqlProblem("020_functions.sql", "altered", "function public.get_my_role"),
+            sql.SqlProblem("030_policies.sql", "missing", "policy tickets_delete on public.tickets"),
+            sql.SqlProblem("050_commands.sql", "outdated", "050_commands.sql"),
+            sql.SqlProblem("060_sync.sql", "missing", "060_sync.sql"),
+        )
+
+
+def test_check_of_a_database_without_a_record_looks_at_its_objects(untouched_supabase: LocalSupabase) -> None:
+    with connect(untouched_supabase) as connection:
+        recorded = one(connection, "select count(*) as n from private.sql_files")["n"]
+    assert sql.check(untouched_supabase.database_url) == ()
+    assert recorded in {0, len(sql.files())}
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql://nobody:secret@127.0.0.1:1/postgres", "not a url", "postgresql://[", ""]
+)
+def test_check_of_no_database_is_one_clear_error(url: str) -> None:
+    """Without the password in it."""
+    with pytest.raises(errors.SqlError) as refused:
+        sql.check(url or "host=127.0.0.1 port=1", timeout=2)
+    assert "secret" not in str(refused.value)
+
+
+def test_applying_twice_changes_no_row_of_ours(untouched_supabase: LocalSupabase) -> None:
     """Transitions, state and profiles are as they were; nobody has to read everything again."""
     query = (
         "select (select jsonb_agg(t order by t) from private.ticket_transitions as t) as transitions,"
         " (select jsonb_agg(s) from private.sync_state as s) as state,"
         " (select count(*) from public.profiles) as profiles"
     )
-    with connect(local_supabase) as connection:
+    with connect(untouched_supabase) as connection:
         before = one(connection, query)
         connection.rollback()
-        apply_files(local_supabase)
+        apply_files(untouched_supabase)
         assert one(connection, query) == before
 
 
-def test_a_foreign_table_of_our_name_stops_the_first_file(local_supabase: LocalSupabase) -> None:
+def test_a_foreign_table_of_our_name_stops_the_first_file(untouched_supabase: LocalSupabase) -> None:
     """Before anything is changed, and with a word on what to do."""
     schema = sql.files()[0]
-    with connect(local_supabase) as connection:
+    with connect(untouched_supabase) as connection:
         connection.execute("drop schema private cascade")
         connection.execute("drop table public.ticket_notes, public.tickets, public.profiles cascade")
         connection.execute("create table public.tickets (id bigint, subject text)")
@@ -127,12 +181,12 @@ def test_a_foreign_table_of_our_name_stops_the_first_file(local_supabase: LocalS
 # --- the CLI's advisors -----------------------------------------------------------------------------------
 
 
-def test_advisors_have_nothing_to_say(local_supabase: LocalSupabase) -> None:
+def test_advisors_have_nothing_to_say(untouched_supabase: LocalSupabase) -> None:
     """Down to INFO; but an index that nothing has used yet is not an unused index."""
     printed = supabase(
         "db",
         "advisors",
-        f"--remote={local_supabase.database_url}",
+        f"--remote={untouched_supabase.database_url}",
         "--level=info",
         "--output-format=json",
     )
@@ -142,9 +196,9 @@ def test_advisors_have_nothing_to_say(local_supabase: LocalSupabase) -> None:
     assert [row["detail"] for row in results if row["name"] != "unused_index"] == []
 
 
-def test_definer_functions_are_not_exposed(local_supabase: LocalSupabase) -> None:
+def test_definer_functions_are_not_exposed(untouched_supabase: LocalSupabase) -> None:
     """The hosted advisors 0028 and 0029 are not in the CLI yet."""
-    with connect(local_supabase) as connection:
+    with connect(untouched_supabase) as connection:
         rows = connection.execute(
             "select p.oid::regprocedure::text as name from pg_proc as p"
             " where p.pronamespace = 'public'::regnamespace and p.prosecdef"
@@ -167,9 +221,9 @@ FUNCTIONS = {
 }
 
 
-def test_exposed_functions_and_who_may_call_them(local_supabase: LocalSupabase) -> None:
+def test_exposed_functions_and_who_may_call_them(untouched_supabase: LocalSupabase) -> None:
     """Nobody by way of PUBLIC."""
-    with connect(local_supabase) as connection:
+    with connect(untouched_supabase) as connection:
         rows = connection.execute(
             "select p.proname as name, string_agg(r.rolname, ' ' order by r.rolname) as callers"
             " from pg_proc as p cross join pg_roles as r"
@@ -182,9 +236,9 @@ def test_exposed_functions_and_who_may_call_them(local_supabase: LocalSupabase) 
     assert {row["name"]: row["callers"] for row in rows} == FUNCTIONS
 
 
-def test_every_object_of_ours_says_what_it_is_for(local_supabase: LocalSupabase) -> None:
+def test_every_object_of_ours_says_what_it_is_for(untouched_supabase: LocalSupabase) -> None:
     """Tables, functions, policies and triggers carry a comment, where their owner lets us write one."""
-    with connect(local_supabase) as connection:
+    with connect(untouched_supabase) as connection:
         rows = connection.execute(
             """
             select name from (
@@ -249,11 +303,11 @@ def plain_type(annotation: Any) -> tuple[type, bool]:
     ("table", "model"), [("PublicTickets", models.Ticket), ("PublicProfiles", models.Profile)]
 )
 def test_models_agree_with_the_generated_types(
-    local_supabase: LocalSupabase, table: str, model: type[models.Row]
+    untouched_supabase: LocalSupabase, table: str, model: type[models.Row]
 ) -> None:
     """Names, types and what may be null."""
     source = supabase(
-        "gen", "types", "--lang=python", "--schema=public", f"--remote={local_supabase.database_url}"
+        "gen", "types", "--lang=python", "--schema=public", f"--remote={untouched_supabase.database_url}"
     )
     ours = {name: plain_type(field.annotation) for name, field in model.model_fields.items()}
     theirs = generated(source, table)

@@ -453,6 +453,34 @@ def test_of_fifty_claims_one_wins(local_supabase: LocalSupabase) -> None:
         assert changes["n"] == 1
 
 
+def test_of_many_commands_with_one_expected_version_one_is_carried_out(local_supabase: LocalSupabase) -> None:
+    """The row is locked before its version is looked at: no update is lost."""
+    with committed_world(local_supabase) as world:
+        ticket = world.tickets["mine"]
+        before = version(world, ticket)
+        world.connection.rollback()
+        gate = Barrier(8)
+
+        def schedule(n: int) -> str:
+            with closing(session(local_supabase, world["admin"])) as connection:
+                gate.wait(timeout=60)
+                try:
+                    one(
+                        connection,
+                        "select public.schedule_transport(%s, %s, now() + make_interval(hours => %s), %s)",
+                        [ticket, world["transporter"].profile_id, n, before],
+                    )
+                except psycopg.Error as error:
+                    return error.sqlstate or ""
+                return "done"
+
+        for _ in range(5):
+            with ThreadPoolExecutor(8) as pool:
+                assert sorted(pool.map(schedule, range(8))) == ["PT409"] * 7 + ["done"]
+            before = version(world, ticket)
+            world.connection.rollback()
+
+
 def test_one_key_from_many_programs_acts_once(local_supabase: LocalSupabase) -> None:
     with committed_world(local_supabase) as world:
         ticket, key = world.tickets["mine"], uuid4()

@@ -32,6 +32,8 @@ from sql_support import (
     session,
 )
 
+from jamestronic_sdk import sql
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -294,10 +296,14 @@ def test_pages_of_a_delta_belong_to_one_position(owner: Connection, reader_of: A
 
     owner.execute("delete from public.tickets where id = %s", [tickets[4]])
     owner.execute("update public.tickets set title = 'again' where id = %s", [tickets[0]])
+    late = new_ticket(owner, id=UUID("ffffffff-ffff-4fff-bfff-ffffffffffff"))
     reader.catch_up(page=2)
+    assert late not in reader.rows
     again = reader.step()
 
-    assert [row["id"] for row in again["upserts"]] == [str(tickets[0])]
+    assert {row["id"] for row in again["upserts"]} == {str(tickets[0]), str(late)}
+    owner.execute("delete from public.tickets where id = %s", [late])
+    reader.catch_up()
     assert seen(reader.connection) == reader.rows
 
 
@@ -600,3 +606,26 @@ def test_versions_rise_per_row_in_commit_order(owner: Connection) -> None:
     ]
 
     assert [row["version"] for row in versions] == sorted({row["version"] for row in versions})
+
+
+def test_pg_cron_prunes_where_it_is_installed(local_supabase: LocalSupabase) -> None:
+    """One job by name, however often the file is applied."""
+    sync_file = next(file for file in sql.files() if file.stem == "060_sync")
+    with connect(local_supabase) as connection:
+        connection.execute(
+            "create schema cron; grant usage on schema cron to postgres;"
+            " create table cron.job (jobname text primary key, schedule text, command text);"
+            " grant select, insert, update on cron.job to postgres;"
+            " create function cron.schedule(job_name text, schedule text, command text) returns bigint"
+            " language sql as $$ insert into cron.job values (job_name, schedule, command)"
+            " on conflict (jobname) do update set command = excluded.command returning 1 $$"
+        )
+        connection.execute("set local role postgres")
+        for _ in range(2):
+            connection.execute(sync_file.text.encode())
+        (job,) = connection.execute("select * from cron.job").fetchall()
+        be_owner(connection)
+        connection.execute(job["command"].encode())
+        connection.rollback()
+
+    assert job["jobname"] == "jamestronic-prune-sync"

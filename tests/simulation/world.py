@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import heapq
 import random
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -17,14 +18,17 @@ from uuid import UUID
 
 from tests.builders import ALICE, BOB, make_ticket, ticket_id
 
-from jamestronic_sdk.errors import ServerError
+from jamestronic_sdk.errors import JamesTronicError, SchemaMissingError, ServerError
 from jamestronic_sdk.models import Ticket
 from jamestronic_sdk.store.engine import Engine
 from jamestronic_sdk.store.events import Source, TicketEvent
 from jamestronic_sdk.store.protocol import (
     CancelRead,
     ClearTimer,
+    Count,
+    DigestDone,
     Effect,
+    EngineConfig,
     FeedLive,
     FeedLost,
     Input,
@@ -34,6 +38,7 @@ from jamestronic_sdk.store.protocol import (
     ReadDone,
     ReadFailed,
     ReadKind,
+    Removal,
     ReportStatus,
     RowChanged,
     RowDeleted,
@@ -42,9 +47,11 @@ from jamestronic_sdk.store.protocol import (
     Start,
     StartRead,
     StoreStatus,
+    SyncDone,
     Timer,
     TimerFired,
 )
+from jamestronic_sdk.store.seen import hash_of
 from jamestronic_sdk.store.views import View, ViewKind
 
 BEGIN = datetime(2026, 11, 1, tzinfo=UTC)
@@ -63,6 +70,7 @@ class Faults:
     cut: float = 0.02
     silent_gap: float = 0.02
     slow: float = 0.1
+    reset: float = 0.03
 
 
 @dataclass
@@ -74,16 +82,20 @@ class World:
     writes: int = 60
     faults: Faults = field(default_factory=Faults)
     engine_type: type[Engine] = Engine
+    has_change_log: bool = True
 
     def __post_init__(self) -> None:
         self.rng = random.Random(self.seed)  # noqa: S311 - a simulation
         self.now = 0.0
+        self.log: list[tuple[UUID, int, Ticket | None, Ticket | None]] = []
+        """The change log: id, version, the row before and after."""
+        self.counts: Counter[str] = Counter()
         self.heap: list[tuple[float, int, Callable[[], None]]] = []
         self.order = 0
         self.rows: dict[UUID, Ticket] = {}
         self.deleted: set[UUID] = set()
         self.version = 0
-        self.engine = self.engine_type(self.view)
+        self.engine = self.engine_type(self.view, EngineConfig(is_sync_wanted=True))
         self.timers: dict[Timer, int] = {}
         self.reads_in_flight: set[int] = set()
         self.connection = 0
@@ -143,6 +155,8 @@ class World:
                 self.connect()
             case Publish(events):
                 self.publish(events)
+            case Count(metric, amount):
+                self.counts[metric] += amount
             case ReportStatus(StoreStatus.LIVE):
                 assert self.proven_at >= self.live_told_at, "live without a read that began afterwards"
             case _:
@@ -201,8 +215,10 @@ class World:
         if key in self.deleted:
             return
         self.version += 1
-        if key in self.rows and self.rng.random() < 0.06:
+        before = self.rows.get(key)
+        if before is not None and self.rng.random() < 0.06:
             del self.rows[key]
+            self.log.append((key, self.version, before, None))
             self.deleted.add(key)
             self.announce(lambda: RowDeleted(key, self.wall()))
             return
@@ -213,6 +229,7 @@ class World:
             status=self.rng.choice(["assigned", "in_progress", "ready"]),
         )
         row = self.rows[key]
+        self.log.append((key, self.version, before, row))
         self.announce(lambda: self.tell_changed(row))
 
     def announce(self, tell: Callable[[], Input | None]) -> None:
@@ -291,9 +308,69 @@ class World:
 
     # --- reads ----------------------------------------------------------------------------------------
 
+    def sync(self, effect: StartRead) -> None:
+        """``sync_tickets``: one statement, so one moment; the answer takes its time."""
+        began_at = self.now
+
+        def statement() -> None:
+            here = len(self.log)
+            is_snapshot = effect.cursor is None or self.chance(self.faults.reset)
+            visible = {key: row for key, row in self.rows.items() if self.is_visible(row)}
+            versions = {key: row.version for key, row in self.rows.items()}
+            upserts, removed = tuple(visible.values()), ()
+            if not is_snapshot:
+                assert effect.cursor is not None
+                upserts, removed = self.changes(int(effect.cursor), here, visible)
+            done = SyncDone(effect.read_id, is_snapshot, upserts, removed, str(here), self.wall())
+            self.later(self.rng.uniform(0.001, 1.5), lambda: answer(done, versions))
+
+        def answer(done: SyncDone, versions: dict[UUID, int]) -> None:
+            self.reads_in_flight.discard(effect.read_id)
+            self.page_versions = versions
+            self.proven_at = began_at
+            self.feed(done)
+
+        self.later(self.rng.uniform(0.001, 0.5), statement)
+
+    def changes(
+        self, since: int, until: int, visible: dict[UUID, Ticket]
+    ) -> tuple[tuple[Ticket, ...], tuple[Removal, ...]]:
+        """The rows to look at that may be seen, and those that concerned the viewer and may not."""
+        concerned: dict[UUID, Removal] = {}
+        for key, version, before, after in self.log[since:until]:
+            if any(row is not None and self.is_visible(row) for row in (before, after)):
+                concerned[key] = Removal(key, version, after is None)
+        return (
+            tuple(visible[key] for key in concerned if key in visible),
+            tuple(removal for key, removal in concerned.items() if key not in visible),
+        )
+
+    def digest(self, effect: StartRead) -> None:
+        def statement() -> None:
+            seen = [row for row in self.rows.values() if self.is_visible(row)]
+            mixed = 0
+            for row in seen:
+                mixed ^= hash_of(row.id, row.version)
+            self.later(self.rng.uniform(0.001, 0.5), lambda: answer(len(seen), mixed))
+
+        def answer(count: int, mixed: int) -> None:
+            self.reads_in_flight.discard(effect.read_id)
+            self.feed(DigestDone(effect.read_id, count, mixed))
+
+        self.later(self.rng.uniform(0.001, 0.5), statement)
+
     def read(self, effect: StartRead) -> None:
         if self.chance(self.faults.read_failure):
             self.later(self.rng.uniform(0, 2.0), lambda: self.fail(effect))
+            return
+        if effect.kind is ReadKind.SYNC and not self.has_change_log:
+            self.later(0.01, lambda: self.fail(effect, SchemaMissingError("no sync_tickets")))
+            return
+        if effect.kind is ReadKind.SYNC:
+            self.sync(effect)
+            return
+        if effect.kind is ReadKind.DIGEST:
+            self.digest(effect)
             return
         began_at = self.now
         pages: list[list[Ticket]] = []
@@ -329,9 +406,9 @@ class World:
         self.later(second_page, lambda: page(range(5, 9)))
         self.later(second_page + self.rng.uniform(0.001, 1.0), answer)
 
-    def fail(self, effect: StartRead) -> None:
+    def fail(self, effect: StartRead, error: JamesTronicError | None = None) -> None:
         self.reads_in_flight.discard(effect.read_id)
-        self.feed(ReadFailed(effect.read_id, ServerError("simulated")))
+        self.feed(ReadFailed(effect.read_id, error or ServerError("simulated")))
 
     # --- a whole history ------------------------------------------------------------------------------
 
@@ -353,6 +430,8 @@ class World:
 
     def check(self) -> None:
         held = {key: row.version for key, row in self.engine.tickets.items()}
+        assert self.engine.can_sync is self.has_change_log
+        assert self.counts["drift"] == 0, "the digest found what the change log had missed"
         assert held == self.truth(), "C1: the view differs from the database"
         assert self.first is not None
         replayed = dict(self.first)

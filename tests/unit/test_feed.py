@@ -11,8 +11,17 @@ import pytest
 from client_support import ManualClock
 
 from jamestronic_sdk.errors import ConnectionFailedError, NotSignedInError
-from jamestronic_sdk.realtime.feed import Feed, FeedConfig, FeedDown, FeedRow, FeedSignal, FeedUp
+from jamestronic_sdk.realtime.feed import (
+    Feed,
+    FeedBroadcast,
+    FeedConfig,
+    FeedDown,
+    FeedRow,
+    FeedSignal,
+    FeedUp,
+)
 from jamestronic_sdk.realtime.signals import (
+    BroadcastMessage,
     HeartbeatAnswered,
     Inbox,
     Joined,
@@ -28,9 +37,12 @@ if TYPE_CHECKING:
 class FakeLink:
     """A link under the test's thumb."""
 
-    def __init__(self, *, fails: Exception | None = None, answers: bool = True) -> None:
+    def __init__(
+        self, *, fails: Exception | None = None, answers: bool = True, lets_in: bool = False
+    ) -> None:
         self.inbox = Inbox()
-        self.fails, self.answers = fails, answers
+        self.fails, self.answers, self.lets_in = fails, answers, lets_in
+        self.asked_in = 0
         self.token: str | None = None
         self.pushed: list[str] = []
         self.heartbeats: list[str] = []
@@ -41,6 +53,10 @@ class FakeLink:
             raise self.fails
         self.token = token
         self.inbox.put(Joined())
+
+    async def join_topics(self) -> bool:
+        self.asked_in += 1
+        return self.lets_in
 
     async def push_token(self, token: str) -> None:
         self.pushed.append(token)
@@ -122,6 +138,30 @@ async def test_live_is_the_servers_word_not_the_reply_to_the_join() -> None:
         await bench.until(lambda: bench.kinds() == [FeedUp])
         bench.links[0].inbox.put(Replicating())
         await bench.until(lambda: bench.kinds() == [FeedUp, FeedUp])
+
+
+async def test_joining_the_private_topics_is_one_more_gap() -> None:
+    async with running(lambda: FakeLink(lets_in=True)) as bench:
+        await bench.until(lambda: bool(bench.links and bench.links[0].token))
+        bench.links[0].inbox.put(Replicating())
+        await bench.until(lambda: bench.kinds() == [FeedUp, FeedUp])
+        bench.links[0].inbox.put(BroadcastMessage("ticket_left", {}))
+        await bench.until(lambda: bench.kinds()[2:] == [FeedBroadcast])
+
+
+async def test_refused_topics_are_asked_again_only_with_another_token() -> None:
+    async with running() as bench:
+        for number in range(3):
+            await bench.until(
+                lambda number=number: len(bench.links) > number and bench.links[number].token is not None
+            )
+            bench.links[number].inbox.put(Replicating())
+            await bench.until(lambda: bench.kinds()[-1:] == [FeedUp])
+            if number == 1:
+                bench.token_callbacks[0]("token-2")
+            bench.links[number].inbox.put(Lost("next"))
+        await bench.until(lambda: len(bench.links) > 3)
+        assert [link.asked_in for link in bench.links[:3]] == [1, 0, 1]
 
 
 async def test_rows_are_passed_on_in_order() -> None:

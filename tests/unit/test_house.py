@@ -13,7 +13,7 @@ PACKAGE = Path(jamestronic_sdk.__file__).parent
 ROOT = PACKAGE.parent.parent
 PURE = [
     PACKAGE / "store" / f"{name}.py"
-    for name in ("engine", "classify", "coalesce", "protocol", "messages", "events", "views")
+    for name in ("engine", "classify", "coalesce", "protocol", "messages", "events", "views", "seen")
 ]
 CLIENT_LIBRARY = [
     path

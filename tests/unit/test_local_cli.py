@@ -44,10 +44,10 @@ def test_the_sql_needs_no_local_extra(tmp_path: Path) -> None:
     assert listed.returncode == 0, listed.stderr
     names = [line.split()[1] for line in listed.stdout.splitlines()]
     assert names == sorted(names)
-    exported = run("sql", "export", "--out", str(tmp_path / "migrations"), without=without)
+    exported = run("sql", "export", "--migrations", str(tmp_path / "migrations"), without=without)
     assert exported.returncode == 0, exported.stderr
     assert len(list((tmp_path / "migrations").iterdir())) == len(names)
-    again = run("sql", "export", "--out", str(tmp_path / "migrations"), without=without)
+    again = run("sql", "export", "--migrations", str(tmp_path / "migrations"), without=without)
     assert (again.returncode, again.stdout) == (0, "")
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from jamestronic_sdk.local.realtime import protocol
-from jamestronic_sdk.local.realtime.protocol import Frame, RawJson, Version
+from jamestronic_sdk.local.realtime.protocol import Broadcast, Frame, RawJson, Version
 
 
 @pytest.mark.parametrize(
@@ -112,3 +114,90 @@ def test_join_reads_everything() -> None:
 def test_an_opaque_key_is_no_token(token: object) -> None:
     """The connection's own token stands in for it."""
     assert protocol.usable_token(token) is None
+
+
+def _push(*parts: bytes, encoding: int = 1, payload: bytes = b'{"x":1}', kind: int = 3) -> bytes:
+    return bytes([kind, *map(len, parts), encoding]) + b"".join(parts) + payload
+
+
+def test_decode_binary() -> None:
+    """A client's broadcast; absent refs are empty strings there, its metadata is dropped."""
+    whole = _push(b"1", b"2", b"realtime:a", "café".encode(), b'{"m":1}')
+    assert protocol.decode_binary(whole) == Frame(
+        "realtime:a", "broadcast", {}, "2", "1", Broadcast("café", b'{"x":1}', is_json=True)
+    )
+    binary = _push(b"", b"", b"t", b"e", b"", encoding=0, payload=b"\xff")
+    assert protocol.decode_binary(binary) == Frame(
+        "t", "broadcast", {}, None, None, Broadcast("e", b"\xff", is_json=False)
+    )
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\x03\x00\x00",
+        _push(b"1", b"2", b"t", b"e", b"")[:9],
+        _push(b"1", b"2", b"t", b"e", b"", kind=0),
+        _push(b"1", b"2", b"t", b"e", b"", encoding=2),
+        _push(b"1", b"2", b"t", b"e", b"", payload=b"{"),
+        _push(b"1", b"2", b"t", b"e", b"", payload=b""),
+        _push(b"1", b"2", b"\xff", b"e", b""),
+    ],
+)
+def test_broken_binary_frames(data: bytes) -> None:
+    """None, never an exception."""
+    assert protocol.decode_binary(data) is None
+
+
+@given(st.binary(max_size=60))
+def test_any_bytes_are_survived(data: bytes) -> None:
+    """A hostile client gets nothing but silence."""
+    protocol.decode_binary(data)
+    protocol.decode_binary(b"\x03" + data)
+
+
+def test_encode_broadcast() -> None:
+    """JSON goes into both versions, bytes into 2.0.0 only, and there a length has one byte."""
+    message = Broadcast("é", b'{"n": 1.50}', is_json=True, metadata='{"id":"7"}')
+    text = protocol.encode_broadcast(Version.V1, "realtime:a", message)
+    assert isinstance(text, str)
+    assert '"payload":{"n": 1.50}' in text
+    assert json.loads(text) == {
+        "topic": "realtime:a",
+        "event": "broadcast",
+        "payload": {"type": "broadcast", "event": "é", "payload": {"n": 1.5}, "meta": {"id": "7"}},
+        "ref": None,
+    }
+    assert protocol.encode_broadcast(Version.V2, "realtime:a", message) == (
+        b"\x04\x0a\x02\x0a\x01" + b"realtime:a" + "é".encode() + b'{"id":"7"}' + b'{"n": 1.50}'
+    )
+    binary = Broadcast("e", b"\x00", is_json=False)
+    assert protocol.encode_broadcast(Version.V1, "t", binary) is None
+    assert protocol.encode_broadcast(Version.V2, "t", binary) == b"\x04\x01\x01\x00\x00te\x00"
+    assert protocol.encode_broadcast(Version.V2, "t", Broadcast("e" * 256, b"{}", is_json=True)) is None
+
+
+HOSTILE = ['{"x":NaN}', '{"x":-Infinity}', '"\\ud800"', '"\\udfff x"', "[" * 100_000, "", "{"]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_what_could_not_be_sent_on_is_refused(text: str) -> None:
+    """It would break the sockets, or the parsers, of those who receive it."""
+    with pytest.raises(ValueError):  # noqa: PT011 - several texts
+        protocol.parse_json(text)
+    assert protocol.decode_binary(_push(b"1", b"2", b"t", b"e", b"", payload=text.encode())) is None
+    frame = f'["1","2","realtime:t","broadcast",{text}]'
+    assert protocol.decode(Version.V2, frame) is None
+
+
+@pytest.mark.parametrize("payload", ['{"x":1}'.encode("utf-16"), b'\xef\xbb\xbf{"x":1}', b'"\xff"'])
+def test_other_encodings_are_refused(payload: bytes) -> None:
+    """JSON is UTF-8."""
+    with pytest.raises(ValueError):  # noqa: PT011 - several texts
+        protocol.parse_json(payload)
+
+
+def test_pairs_of_surrogates_are_one_character() -> None:
+    """As JavaScript escapes them."""
+    assert protocol.parse_json('"\\ud83d\\ude00"') == "😀"

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta, timezone
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from jamestronic_sdk import errors, sql
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 NOW = datetime(2026, 11, 22, 14, 30, 59, 999_999, tzinfo=UTC)
 
@@ -100,7 +97,10 @@ def test_first_export_writes_every_file_in_increasing_seconds(tmp_path: Path) ->
 
     assert names(written) == ["20261122143059_010_one.sql", "20261122143100_020_two.sql"]
     one = sql.files()[0]
-    assert written[0].read_text() == (f"-- jamestronic_sdk: 010_one.sql sha256:{one.checksum}\nselect 1;\n")
+    copy = written[0].read_text()
+    assert copy.startswith(f"-- jamestronic_sdk: 010_one.sql sha256:{one.checksum}\nselect 1;\n")
+    assert copy == one.migration
+    assert f"values ('010_one.sql', '{one.checksum}')" in copy
 
 
 @pytest.mark.usefixtures("source")
@@ -229,3 +229,19 @@ def test_empty_folder_is_refused(source: Path) -> None:
 
 def test_repr_does_not_print_the_file() -> None:
     assert "create" not in repr(sql.files()[0])
+
+
+def test_the_documentation_names_everything() -> None:
+    """docs/sql.md lists each table, function, policy and trigger."""
+    page = (Path(__file__).parents[2] / "docs" / "sql.md").read_text()
+    created = {
+        name
+        for file in sql.files()
+        for name in re.findall(
+            r"create (?:or replace )?(?:table if not exists|function|policy|trigger) (?:\w+\.)?(\w+)",
+            file.text,
+        )
+    }
+    documented = set(re.findall(r"\w+", page))
+
+    assert sorted(created - documented) == []

@@ -9,7 +9,7 @@ from typing import TypeVar
 import pytest
 from tests.builders import ALICE, BOB, make_ticket, ticket_id
 
-from jamestronic_sdk.errors import ServerError, StoreError
+from jamestronic_sdk.errors import SchemaMissingError, ServerError, StoreError
 from jamestronic_sdk.models import Ticket
 from jamestronic_sdk.store.engine import Engine
 from jamestronic_sdk.store.events import (
@@ -27,6 +27,8 @@ from jamestronic_sdk.store.protocol import (
     CancelRead,
     Close,
     CloseFeed,
+    Count,
+    DigestDone,
     Effect,
     EngineConfig,
     FeedLive,
@@ -41,18 +43,23 @@ from jamestronic_sdk.store.protocol import (
     ReadFailed,
     ReadKind,
     RefreshAsked,
+    Removal,
+    ReportFailure,
     Resolve,
     RowChanged,
     RowDeleted,
     RowDoubtful,
+    RowLeft,
     SetTimer,
     Signal,
     Start,
     StartRead,
     StoreStatus,
+    SyncDone,
     Timer,
     TimerFired,
 )
+from jamestronic_sdk.store.seen import hash_of
 from jamestronic_sdk.store.views import View
 
 AT = datetime(2026, 11, 1, 9, 0, tzinfo=UTC)
@@ -522,3 +529,132 @@ def test_freshness_says_live_polling_or_stale_with_age_and_reason() -> None:
     fresh = bench.engine.freshness(bench.now + 44)
     assert (fresh.kind, fresh.age, fresh.reason) == (FreshnessKind.POLLING, 44.0, "cable pulled")
     assert bench.engine.freshness(bench.now + 46).kind is FreshnessKind.STALE
+
+
+# --- rule 11: the change log and the digest -----------------------------------------------------------------
+
+
+class LogBench(Bench):
+    """An engine on a database that has the change log."""
+
+    def __init__(self, view: View, *rows: Ticket) -> None:
+        super().__init__(view, *rows, config=EngineConfig(is_sync_wanted=True))
+
+    def read(self, *rows: Ticket) -> list[Effect]:
+        """The first read: everything that may be seen."""
+        return self.sync(*rows, is_snapshot=True)
+
+    def sync(
+        self,
+        *upserts: Ticket,
+        removed: tuple[Removal, ...] = (),
+        is_snapshot: bool = False,
+        cursor: str = "c",
+    ) -> list[Effect]:
+        assert self.running.kind is ReadKind.SYNC
+        return self.feed(SyncDone(self.running.read_id, is_snapshot, upserts, removed, cursor, AT))
+
+    def answer_digest(self, *rows: Ticket) -> list[Effect]:
+        assert self.running.kind is ReadKind.DIGEST
+        mixed = 0
+        for row in rows:
+            mixed ^= hash_of(row.id, row.version)
+        return self.feed(DigestDone(self.running.read_id, len(rows), mixed))
+
+
+def test_a_delta_is_asked_from_the_cursor_of_the_one_before() -> None:
+    bench = LogBench(View.technician(ALICE), mine(1))
+    bench.feed(TimerFired(Timer.READ))
+    assert bench.running.cursor == "c"
+    bench.sync(mine(2), cursor="d")
+    bench.feed(TimerFired(Timer.READ))
+    assert bench.running.cursor == "d"
+    assert bench.told == [(TicketUpdated, 2)]
+
+
+def test_what_a_delta_does_not_mention_stays() -> None:
+    bench = LogBench(View.technician(ALICE), mine(1), mine(1, number=2))
+    bench.feed(TimerFired(Timer.READ))
+    bench.sync()
+    assert bench.held == {1: 1, 2: 1}
+
+
+@pytest.mark.parametrize("is_deleted", [False, True])
+def test_the_log_tells_a_leave_with_certainty(is_deleted: bool) -> None:  # noqa: FBT001 - a parameter
+    bench = LogBench(View.technician(ALICE), mine(1))
+    bench.feed(TimerFired(Timer.READ))
+    bench.sync(removed=(Removal(ticket_id(1), 5, is_deleted),))
+    (event,) = bench.events
+    assert isinstance(event, TicketUnassigned)
+    assert event.certainty is Certainty.OBSERVED
+    bench.row(mine(4))
+    assert bench.held == {}
+    bench.row(mine(6))
+    assert bench.held == ({} if is_deleted else {1: 6})
+
+
+def test_a_removal_that_is_older_than_what_is_held_changes_nothing() -> None:
+    bench = LogBench(View.technician(ALICE), mine(1))
+    bench.feed(TimerFired(Timer.READ))
+    bench.row(mine(9))
+    bench.sync(removed=(Removal(ticket_id(1), 5, is_deleted=False),))
+    assert bench.held == {1: 9}
+
+
+def test_a_database_without_the_log_is_read_whole_from_then_on() -> None:
+    engine = Engine(View.overview(), EngineConfig(is_sync_wanted=True))
+    effects = engine.handle(Start(), 0.0)
+    (read,) = [effect for effect in effects if isinstance(effect, StartRead)]
+    assert (read.kind, read.cursor) == (ReadKind.SYNC, None)
+    effects = engine.handle(ReadFailed(read.read_id, SchemaMissingError("no sync_tickets")), 0.1)
+    (read,) = [effect for effect in effects if isinstance(effect, StartRead)]
+    assert read.kind is ReadKind.FULL
+    assert not engine.can_sync
+    assert not [effect for effect in effects if isinstance(effect, ReportFailure)]
+
+
+def test_an_equal_digest_is_proof_and_costs_nothing_more() -> None:
+    pool = make_ticket(3, 7)
+    bench = LogBench(View.technician(ALICE), mine(1), pool)
+    assert bench.held == {1: 1}
+    bench.feed(TimerFired(Timer.READ), after=61.0)
+    bench.sync()
+    before = len(bench.all(StartRead))
+    bench.answer_digest(mine(1), pool)
+    assert len(bench.all(StartRead)) == before
+    assert Count("drift") not in bench.effects
+
+
+def test_a_digest_that_the_log_explains_is_no_drift() -> None:
+    bench = LogBench(View.technician(ALICE), mine(1))
+    bench.feed(TimerFired(Timer.READ), after=61.0)
+    bench.sync()
+    bench.answer_digest(mine(2))
+    bench.sync(mine(2))
+    assert Count("drift") not in bench.effects
+    bench.answer_digest(mine(2))
+    assert bench.engine.is_idle
+
+
+def test_a_digest_that_nothing_explains_costs_the_cursor() -> None:
+    bench = LogBench(View.technician(ALICE), mine(1), mine(1, number=2))
+    bench.feed(TimerFired(Timer.READ), after=61.0)
+    bench.sync()
+    bench.answer_digest(mine(1))
+    bench.sync()
+    assert Count("drift") in bench.effects
+    assert bench.running.cursor is None
+    bench.sync(mine(1), is_snapshot=True)
+    assert bench.held == {1: 1}
+    bench.answer_digest(mine(1))
+    assert bench.engine.is_idle
+
+
+def test_a_message_that_a_ticket_was_lost_is_a_leave_at_once() -> None:
+    bench = technician(mine(1))
+    bench.feed(RowLeft(Removal(ticket_id(1), 5, is_deleted=False), AT))
+    (event,) = bench.events
+    assert isinstance(event, TicketUnassigned)
+    assert (event.certainty, event.source) == (Certainty.OBSERVED, Source.REALTIME)
+    bench.row(mine(4))
+    assert bench.held == {}

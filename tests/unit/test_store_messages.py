@@ -8,8 +8,16 @@ from typing import Any
 import pytest
 from tests.builders import make_ticket, ticket_id
 
-from jamestronic_sdk.store.messages import decode
-from jamestronic_sdk.store.protocol import GapFound, Input, RowChanged, RowDeleted, RowDoubtful
+from jamestronic_sdk.store.messages import decode, decode_broadcast
+from jamestronic_sdk.store.protocol import (
+    GapFound,
+    Input,
+    Removal,
+    RowChanged,
+    RowDeleted,
+    RowDoubtful,
+    RowLeft,
+)
 
 AT = datetime(2026, 11, 1, 9, tzinfo=UTC)
 COMMITTED = datetime(2026, 11, 1, 8, 59, 59, 500_000, tzinfo=UTC)
@@ -57,3 +65,27 @@ def test_a_commit_time_that_can_not_be_read_is_unknown(text: str | None) -> None
     item = decode(message(commit_timestamp=text), AT)
     assert isinstance(item, RowChanged)
     assert item.committed_at is None
+
+
+@pytest.mark.parametrize(
+    ("event", "payload", "expected"),
+    [
+        (
+            "ticket_changed",
+            {"ticket_id": ID, "version": 3, "record": RECORD},
+            RowChanged(make_ticket(7, 3), AT),
+        ),
+        ("ticket_changed", {"ticket_id": ID, "version": 3, "record": {"id": ID}}, RowDoubtful(ticket_id(7))),
+        (
+            "ticket_left",
+            {"ticket_id": ID, "version": 9},
+            RowLeft(Removal(ticket_id(7), 9, is_deleted=False), AT),
+        ),
+        ("ticket_deleted", {"ticket_id": ID, "version": 9}, RowDeleted(ticket_id(7), AT)),
+        ("ticket_left", {"ticket_id": "seven", "version": 9}, GapFound()),
+        ("ticket_left", {"ticket_id": ID}, GapFound()),
+        ("somebody_elses", {}, None),
+    ],
+)
+def test_messages_of_private_topics(event: str, payload: dict[str, Any], expected: Input | None) -> None:
+    assert decode_broadcast(event, payload, AT) == expected

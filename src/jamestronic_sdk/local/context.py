@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
+
+if TYPE_CHECKING:
+    from jamestronic_sdk.local.tokens import SigningKey
 
 __all__ = ["LocalContext"]
 
@@ -23,6 +27,8 @@ class LocalContext:
     """HS256 secret shared by Auth, PostgREST and Realtime."""
     anon_key: str = field(repr=False)
     service_role_key: str = field(repr=False)
+    signing_key: SigningKey | None = field(default=None, repr=False)
+    """Signs users' tokens in place of ``jwt_secret``; API keys are of the secret in any case."""
 
     @property
     def database_url(self) -> str:

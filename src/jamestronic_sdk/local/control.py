@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from typing import IO
 
 __all__ = [
+    "Options",
     "Started",
     "Status",
     "default_data_dir",
@@ -73,13 +74,26 @@ class Status:
     """``ok`` or ``down`` for each part; empty while it starts."""
 
 
-def serve(data_dir: Path | None, *, port: int, apply_sql: bool, ready: Callable[[str, Path], None]) -> None:
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a stack is started."""
+
+    port: int
+    """Of the gateway."""
+    apply_sql: bool = True
+    """Apply the package's SQL."""
+    auth: tuple[str, ...] = ()
+    """Settings of Auth, each as ``name=value``."""
+    asymmetric: bool = False
+    """Sign users' tokens with a key pair from now on."""
+
+
+def serve(data_dir: Path | None, options: Options, *, ready: Callable[[str, Path], None]) -> None:
     """Run a stack in this process until SIGINT or SIGTERM.
 
     Args:
         data_dir: None = ephemeral.
-        port: Of the gateway.
-        apply_sql: Apply the package's SQL.
+        options: How.
         ready: Called with URL and folder once everything answers.
 
     Raises:
@@ -87,39 +101,49 @@ def serve(data_dir: Path | None, *, port: int, apply_sql: bool, ready: Callable[
         SqlError: A file of the package's SQL failed.
     """
     with contextlib.suppress(asyncio.CancelledError):  # by a signal: a clean end
-        asyncio.run(_serve(data_dir, port, ready, apply_sql=apply_sql))
+        asyncio.run(_serve(data_dir, options, ready))
 
 
-async def _serve(
-    data_dir: Path | None, port: int, ready: Callable[[str, Path], None], *, apply_sql: bool
-) -> None:
-    from jamestronic_sdk.local.stack import LocalSupabase  # noqa: PLC0415 - slow, and only needed here
+async def _serve(data_dir: Path | None, options: Options, ready: Callable[[str, Path], None]) -> None:
+    # Slow to import, and only needed here.
+    from jamestronic_sdk.local.auth.settings import parse_settings  # noqa: PLC0415
+    from jamestronic_sdk.local.stack import LocalSupabase  # noqa: PLC0415
 
     task = asyncio.current_task()
     assert task is not None  # noqa: S101 - asyncio.run made one
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-    async with LocalSupabase(data_dir, port=port, apply_sql=apply_sql) as supabase:
+    async with LocalSupabase(
+        data_dir,
+        port=options.port,
+        apply_sql=options.apply_sql,
+        auth=parse_settings(options.auth),
+        asymmetric=options.asymmetric,
+    ) as supabase:
         ready(supabase.url, supabase.data_dir)
         await supabase.wait()
 
 
-def start_detached(data_dir: Path | None, *, port: int, apply_sql: bool) -> Started:
+def start_detached(data_dir: Path | None, options: Options) -> Started:
     """Run a stack in a process of its own; returns when it is ready.
 
     Raises:
         JamesTronicError: What the process died of.
     """
-    options = ["--ephemeral"] if data_dir is None else ["--data-dir", str(data_dir.absolute())]
-    if not apply_sql:
-        options.append("--no-sql")
+    arguments = ["--ephemeral"] if data_dir is None else ["--data-dir", str(data_dir.absolute())]
+    if not options.apply_sql:
+        arguments.append("--no-sql")
+    if options.asymmetric:
+        arguments.append("--asymmetric")
+    for setting in options.auth:
+        arguments += ["--auth", setting]
     reader, writer = os.pipe()
     try:
         with _supervisor_log(data_dir) as log:
             process = subprocess.Popen(  # noqa: S603 - this very package
                 [
                     *(sys.executable, "-P", "-m", "jamestronic_sdk", "local", "start"),
-                    *("--port", str(port), "--ready-fd", str(writer), *options),
+                    *("--port", str(options.port), "--ready-fd", str(writer), *arguments),
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,

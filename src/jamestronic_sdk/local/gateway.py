@@ -36,7 +36,8 @@ __all__ = ["Gateway", "Keys", "RealtimeControl"]
 
 _REQUEST_ID: Final = "X-Request-Id"
 _REQUEST_ID_FORM: Final = re.compile(r"[A-Za-z0-9._:+/=-]{1,128}")
-_TRANSLATED: Final = ("/rest/v1", "/auth/v1")
+_TRANSLATED: Final = ("/rest/v1", "/auth/v1", "/realtime/v1/api")
+_SOCKETS: Final = "/realtime/v1/websocket"
 
 # RFC 9110, 7.6.1, and what older proxies add to it.
 _HOP_BY_HOP: Final = frozenset(
@@ -100,11 +101,16 @@ class Keys:
         key = headers.get("apikey")
         if key is None:
             return None
+        token = self.token(key)
+        return key if token is None else f"Bearer {token}"
+
+    def token(self, key: str) -> str | None:
+        """What an opaque key stands for; None for any other text."""
         if hmac.compare_digest(key.encode(), self.secret.encode()):
-            return f"Bearer {self.service_role_token}"
+            return self.service_role_token
         if hmac.compare_digest(key.encode(), self.publishable.encode()):
-            return f"Bearer {self.anon_token}"
-        return key
+            return self.anon_token
+        return None
 
     def is_service(self, headers: Mapping[str, str]) -> bool:
         """Whether a request shows the service key, in either form and either header."""
@@ -210,6 +216,11 @@ class Gateway:
             if authorization is not None:
                 headers[hdrs.AUTHORIZATION] = authorization
             request = request.clone(headers=headers)
+        elif request.path == _SOCKETS:
+            # A browser's websocket has no headers: the key is in the query.
+            token = self._keys.token(request.query.get("apikey", ""))
+            if token is not None:
+                request = request.clone(rel_url=request.rel_url.update_query(apikey=token))
         return await handler(request)
 
     async def _proxy(self, request: web.Request) -> web.StreamResponse:

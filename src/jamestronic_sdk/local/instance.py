@@ -26,7 +26,7 @@ from jamestronic_sdk.errors import AlreadyRunningError, LocalStackError
 from jamestronic_sdk.local._folders import barrier
 from jamestronic_sdk.local._processes import LOOPBACK, Account, Identity
 from jamestronic_sdk.local.context import LocalContext
-from jamestronic_sdk.local.tokens import make_api_keys
+from jamestronic_sdk.local.tokens import SigningKey, make_api_keys
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -65,6 +65,8 @@ class Instance:
     """Opaque form of ``service_role_key``; the gateway translates it."""
     database_password: str = field(repr=False)
     """Of all login roles."""
+    signing_key: str | None = field(default=None, repr=False)
+    """JSON Web Key of the pair that signs users' tokens; None = the secret signs them."""
     port: int | None = None
     """The gateway's, of the last start."""
     database_port: int | None = None
@@ -106,6 +108,7 @@ class Instance:
             jwt_secret=self.jwt_secret,
             anon_key=self.anon_key,
             service_role_key=self.service_role_key,
+            signing_key=None if self.signing_key is None else SigningKey.from_jwk(self.signing_key),
         )
 
     def environment(self) -> dict[str, str]:

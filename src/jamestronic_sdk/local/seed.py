@@ -11,12 +11,9 @@ Never:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
-
-import aiohttp
+from typing import TYPE_CHECKING, Final
 
 from jamestronic_sdk.client import JamesTronic
-from jamestronic_sdk.errors import LocalStackError
 from jamestronic_sdk.models import NewTicket, Role, TicketPriority
 
 if TYPE_CHECKING:
@@ -71,22 +68,19 @@ async def seed(url: str, service_role_key: str) -> dict[str, UUID]:
         E-mail -> ``profiles.id``.
 
     Raises:
-        LocalStackError: A person could not be created; they may exist already.
-        JamesTronicError: The data API refused.
+        ConflictError: A person exists already: the database was seeded before.
+        JamesTronicError: Auth or the data API refused.
     """
-    headers = {"apikey": service_role_key, "Authorization": f"Bearer {service_role_key}"}
-    async with (
-        aiohttp.ClientSession(headers=headers) as http,
-        JamesTronic(url, service_role_key, env_file=None) as jt,
-    ):
+    ids: dict[str, UUID] = {}
+    async with JamesTronic(url, service_role_key, env_file=None) as jt:
         for person in PEOPLE:
-            await _create_person(http, url, person)
-        ids = {
-            person.email: profile.id
-            for profile in await jt.profiles.list()
-            for person in PEOPLE
-            if profile.full_name == person.full_name
-        }
+            profile = await jt.admin.create_user(
+                email=person.email,
+                password=DEMO_PASSWORD,
+                role=person.role,
+                full_name=person.full_name,
+            )
+            ids[person.email] = profile.id
         customer = ids["customer@jamestronic.test"]
         for title, kind, brand, model, priority in TICKETS:
             await jt.tickets.create(
@@ -100,20 +94,3 @@ async def seed(url: str, service_role_key: str) -> dict[str, UUID]:
                 )
             )
     return ids
-
-
-async def _create_person(http: aiohttp.ClientSession, url: str, person: DemoPerson) -> None:
-    body: dict[str, Any] = {
-        "email": person.email,
-        "password": DEMO_PASSWORD,
-        "email_confirm": True,
-        "app_metadata": {"role": person.role.value},
-        "user_metadata": {"full_name": person.full_name},
-    }
-    async with http.post(f"{url}/auth/v1/admin/users", json=body) as response:
-        if response.status != 200:
-            answer = await response.json()
-            raise LocalStackError(
-                f"The demo person with role {person.role.value} was not created [{answer.get('code')}].",
-                next_step="Seed an empty database: jamestronic local start --ephemeral.",
-            )

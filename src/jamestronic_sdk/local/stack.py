@@ -35,6 +35,7 @@ from jamestronic_sdk.local.postgrest import PostgREST, find_postgrest
 from jamestronic_sdk.local.postgrest import recover as recover_postgrest
 from jamestronic_sdk.local.realtime.app import REALTIME
 from jamestronic_sdk.local.realtime.app import make_app as make_realtime_app
+from jamestronic_sdk.local.tokens import SigningKey
 
 if TYPE_CHECKING:
     import socket
@@ -69,6 +70,8 @@ class LocalSupabase:
         port: The gateway's port on loopback; 0 = any free one.
         apply_sql: Apply the package's SQL (``supabase/sql``) when it changed since the last start.
         auth: Settings of the Auth server; None = those of a hosted project with autoconfirm.
+        asymmetric: Sign users' tokens with a key pair (ES256) from now on, as newer hosted projects do, and
+            publish it. False leaves the instance as it is: a new one signs with the secret (HS256).
 
     Raises:
         AlreadyRunningError: A stack runs on ``data_dir``.
@@ -85,11 +88,13 @@ class LocalSupabase:
         port: int = DEFAULT_PORT,
         apply_sql: bool = True,
         auth: AuthSettings | None = None,
+        asymmetric: bool = False,
     ) -> None:
         self._given_folder: Final = data_dir
         self._port: Final = port
         self._apply_sql: Final = apply_sql
         self._auth: Final = auth
+        self._asymmetric: Final = asymmetric
         self._stop: Final = asyncio.Event()
         self._ready: Final = asyncio.Event()
         self._group: asyncio.TaskGroup | None = None
@@ -179,6 +184,8 @@ class LocalSupabase:
                 port=listener.getsockname()[1],
                 supervisor=Identity.current(),
             )
+            if self._asymmetric and instance.signing_key is None:
+                instance = replace(instance, signing_key=SigningKey.new().to_jwk())
             database = resources.enter_context(
                 PortReservation(instance.database_port or listener.getsockname()[1] + 1)
             )
@@ -219,7 +226,7 @@ class LocalSupabase:
                 await bootstrap(context)
                 instance = data.update(bootstrap=bootstrap_checksum(), applied={})
             if self._apply_sql:
-                files = [(file.name, file.text) for file in sql.files()]
+                files = [(file.name, file.migration) for file in sql.files()]
                 data.update(applied=await apply_sql(context, files, instance.applied))
             await self._serve_requests(data, instance, listener, server, postgrest_program)
 

@@ -1,4 +1,4 @@
-"""JSON Web Tokens of a local stack: HS256 with the instance's one secret.
+"""JSON Web Tokens of a local stack: HS256 with the instance's secret, and ES256 when it has a signing key.
 
 Promises:
     Times in tokens are integers (seconds since 1970), objects are real objects: strict clients read them.
@@ -9,19 +9,26 @@ Never:
 
 from __future__ import annotations
 
+import base64
+import json
 import time
-from typing import TYPE_CHECKING, Any, Final
+import uuid
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import jwt
+from cryptography.hazmat.primitives.asymmetric import ec
+from jwt.algorithms import ECAlgorithm
 
 from jamestronic_sdk.errors import AuthenticationError, SessionExpiredError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ["make_api_keys", "make_jwt", "verify_jwt"]
+__all__ = ["SigningKey", "make_api_keys", "make_jwks", "make_jwt", "pick_key", "verify_jwt"]
 
 ALGORITHM: Final = "HS256"
+ASYMMETRIC_ALGORITHM: Final = "ES256"
 
 API_KEY_LIFETIME: Final = 10 * 365 * 24 * 3600
 """Seconds; ten years, as the keys that Supabase gives out. They end with the instance anyway."""
@@ -29,17 +36,89 @@ API_KEY_LIFETIME: Final = 10 * 365 * 24 * 3600
 API_KEY_ISSUER: Final = "supabase"
 
 
-def make_jwt(secret: str, claims: Mapping[str, Any]) -> str:
+@dataclass(frozen=True, slots=True)
+class SigningKey:
+    """A key pair on P-256: what newer hosted projects sign users' tokens with."""
+
+    id: str
+    """The ``kid`` of tokens and of the published key."""
+    private: ec.EllipticCurvePrivateKey = field(repr=False)
+
+    @classmethod
+    def new(cls) -> Self:
+        """A fresh pair."""
+        return cls(str(uuid.uuid4()), ec.generate_private_key(ec.SECP256R1()))
+
+    @classmethod
+    def from_jwk(cls, text: str) -> Self:
+        """The pair that ``to_jwk`` wrote.
+
+        Raises:
+            ValueError: It is none.
+        """
+        try:
+            members = json.loads(text)
+            private = ECAlgorithm.from_jwk(members)
+            key_id = str(members["kid"])
+        except (jwt.PyJWTError, ValueError, KeyError, TypeError) as error:
+            raise ValueError("not a JSON Web Key") from error
+        if isinstance(private, ec.EllipticCurvePrivateKey) and isinstance(private.curve, ec.SECP256R1):
+            return cls(key_id, private)
+        raise ValueError("not a private key on P-256")
+
+    def to_jwk(self) -> str:
+        """The pair as a JSON Web Key: a secret."""
+        return json.dumps(self._members(self.private))
+
+    @property
+    def public_jwk(self) -> dict[str, Any]:
+        """What anybody may know, and verifies with."""
+        members = self._members(self.private.public_key())
+        return members | {"use": "sig", "key_ops": ["verify"]}
+
+    def _members(self, key: ec.EllipticCurvePrivateKey | ec.EllipticCurvePublicKey) -> dict[str, Any]:
+        members: dict[str, Any] = ECAlgorithm.to_jwk(key, as_dict=True)
+        return members | {"alg": ASYMMETRIC_ALGORITHM, "kid": self.id}
+
+
+def make_jwks(secret: str, key: SigningKey) -> str:
+    """Everything that PostgREST verifies with, as a JSON Web Key Set: it holds the secret."""
+    octets = base64.urlsafe_b64encode(secret.encode()).rstrip(b"=").decode()
+    return json.dumps({"keys": [{"kty": "oct", "alg": ALGORITHM, "k": octets}, key.public_jwk]})
+
+
+def make_jwt(secret: str, claims: Mapping[str, Any], *, key: SigningKey | None = None) -> str:
     """Sign claims.
 
     Args:
         secret: The instance's secret, 32 characters or more (PostgREST 13 asks for that).
         claims: What the token says; nothing is added.
+        key: Signs in place of the secret.
     """
+    if key is not None:
+        return jwt.encode(dict(claims), key.private, algorithm=ASYMMETRIC_ALGORITHM, headers={"kid": key.id})
     return jwt.encode(dict(claims), secret, algorithm=ALGORITHM)
 
 
-def verify_jwt(secret: str, token: str, *, require: Iterable[str] = ()) -> dict[str, Any]:
+def pick_key(secret: str, token: str, key: SigningKey | None) -> tuple[str | ec.EllipticCurvePublicKey, str]:
+    """What to verify a token with, and by which algorithm: never by the token's word alone.
+
+    Args:
+        secret: For every token that does not name the key.
+        token: Its header is read, and not yet believed.
+        key: For tokens that name it; None when there is none.
+
+    Raises:
+        jwt.PyJWTError: The token is malformed.
+    """
+    if key is not None and jwt.get_unverified_header(token).get("kid") == key.id:
+        return key.private.public_key(), ASYMMETRIC_ALGORITHM
+    return secret, ALGORITHM
+
+
+def verify_jwt(
+    secret: str, token: str, *, key: SigningKey | None = None, require: Iterable[str] = ()
+) -> dict[str, Any]:
     """The claims of a token whose signature and times (``exp``, ``nbf``) are right.
 
     Audience and issuer are not looked at: API keys have neither, or another one.
@@ -47,6 +126,7 @@ def verify_jwt(secret: str, token: str, *, require: Iterable[str] = ()) -> dict[
     Args:
         secret: The instance's secret.
         token: Three base64url parts with dots between.
+        key: The instance's signing key, if it has one.
         require: Claims that must be there, for example ``("role", "exp")``.
 
     Raises:
@@ -54,10 +134,11 @@ def verify_jwt(secret: str, token: str, *, require: Iterable[str] = ()) -> dict[
         AuthenticationError: Anything else is wrong with it; code ``bad_jwt``.
     """
     try:
+        verifier, algorithm = pick_key(secret, token, key)
         return jwt.decode(
             token,
-            secret,
-            algorithms=[ALGORITHM],
+            verifier,
+            algorithms=[algorithm],
             options={
                 "require": list(require),
                 "verify_aud": False,

@@ -15,13 +15,29 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from uuid import UUID
 
-__all__ = ["OVERVIEW_CHANNEL", "WIRE_PREFIX", "own_channel", "technician_channel"]
+__all__ = [
+    "OVERVIEW_CHANNEL",
+    "POOL_TOPIC",
+    "WIRE_PREFIX",
+    "own_channel",
+    "person_topic",
+    "technician_channel",
+]
 
 WIRE_PREFIX: Final = "realtime:"
 """What a channel's name begins with in frames; clients and servers add and remove it."""
 
 OVERVIEW_CHANNEL: Final = "tickets:admin"
 """Admins and staff; ``realtime:tickets:admin`` in frames."""
+
+
+POOL_TOPIC: Final = "tickets:pool"
+"""Private: the unassigned tickets, for technicians (``070_broadcast.sql``)."""
+
+
+def person_topic(profile_id: UUID) -> str:
+    """Private: what concerns one person, also that they lost a ticket (``070_broadcast.sql``)."""
+    return f"tickets:person:{profile_id}"
 
 
 def technician_channel(technician_id: UUID, opened_at_ms: int) -> str:

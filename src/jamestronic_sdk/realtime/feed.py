@@ -10,6 +10,8 @@ Rules (a reader can check the code against them):
 4.  After a loss: wait random(0, min(cap, base * 2^failures)), then open a new one. ``failures`` returns to
     zero only after a link was live for ``healthy_after`` seconds.
 5.  Each link is opened with a fresh access token, and gets every newer one.
+6.  The private topics are joined when the link is live, and that counts as one more gap. Where they are
+    refused once, they are asked for again only with another access token.
 
 Promises:
     ``run`` ends only by cancellation, and then no link is left open.
@@ -27,6 +29,7 @@ from typing import TYPE_CHECKING, Final, Protocol, assert_never
 from jamestronic_sdk._backoff import full_jitter
 from jamestronic_sdk.errors import JamesTronicError
 from jamestronic_sdk.realtime.signals import (
+    BroadcastMessage,
     HeartbeatAnswered,
     Joined,
     Lost,
@@ -42,7 +45,7 @@ if TYPE_CHECKING:
     from jamestronic_sdk._clock import Clock
     from jamestronic_sdk.realtime.signals import Inbox
 
-__all__ = ["Feed", "FeedConfig", "FeedDown", "FeedRow", "FeedSignal", "FeedUp", "LinkLike"]
+__all__ = ["Feed", "FeedBroadcast", "FeedConfig", "FeedDown", "FeedRow", "FeedSignal", "FeedUp", "LinkLike"]
 
 _log = logging.getLogger("jamestronic_sdk.realtime")
 
@@ -82,7 +85,14 @@ class FeedRow:
     message: RowMessage
 
 
-FeedSignal = FeedUp | FeedDown | FeedRow
+@dataclass(frozen=True, slots=True)
+class FeedBroadcast:
+    """A message of a private topic."""
+
+    message: BroadcastMessage
+
+
+FeedSignal = FeedUp | FeedDown | FeedRow | FeedBroadcast
 
 
 class LinkLike(Protocol):
@@ -95,6 +105,10 @@ class LinkLike(Protocol):
 
     async def open(self, token: str) -> None:
         """Connect and join."""
+        ...
+
+    async def join_topics(self) -> bool:
+        """Join the private topics; answers whether all let us in."""
         ...
 
     async def push_token(self, token: str) -> None:
@@ -145,6 +159,7 @@ class Feed:
         self._failures = 0
         self._live_since: float | None = None
         self._heartbeats_sent = 0
+        self._are_topics_refused = False
 
     async def run(self) -> None:
         """Keep a link open until cancelled."""
@@ -184,6 +199,7 @@ class Feed:
 
     def _token_changed(self, token: str | None) -> None:
         """There is a newer access token: hand it to the open link, if there is one."""
+        self._are_topics_refused = False
         if token is not None and self._link is not None:
             self._link.inbox.put(TokenChanged())
 
@@ -205,7 +221,7 @@ class Feed:
             self._link = None
             await link.close()
 
-    async def _follow(self, link: LinkLike, live_deadline: float) -> str:  # noqa: C901 - one line per signal
+    async def _follow(self, link: LinkLike, live_deadline: float) -> str:  # noqa: C901, PLR0912 - one per signal
         """Pass signals on and keep the heart beating, until the link is lost."""
         next_heartbeat = self._clock.now() + self._config.heartbeat_interval
         unanswered: str | None = None
@@ -227,9 +243,11 @@ class Feed:
                         unanswered = None
                         next_heartbeat = self._clock.now() + self._config.heartbeat_interval
                 case Replicating():
-                    self._on_live()
+                    await self._on_live(link)
                 case RowMessage():
                     self._report(FeedRow(signal))
+                case BroadcastMessage():
+                    self._report(FeedBroadcast(signal))
                 case TokenChanged():
                     await link.push_token(await self._access_token())
                 case Joined():
@@ -239,12 +257,20 @@ class Feed:
                 case _:
                     assert_never(signal)
 
-    def _on_live(self) -> None:
-        if self._live_since is None:
-            self._live_since = self._clock.now()
-            if self._failures:
-                _log.info("realtime feed is live again after %s attempts", self._failures)
+    async def _on_live(self, link: LinkLike) -> None:
+        is_first = self._live_since is None
         self._report(FeedUp())
+        if not is_first:
+            return
+        self._live_since = self._clock.now()
+        if self._failures:
+            _log.info("realtime feed is live again after %s attempts", self._failures)
+        if not self._are_topics_refused:
+            if await link.join_topics():
+                self._report(FeedUp())
+            else:
+                self._are_topics_refused = True
+                _log.info("private topics are refused (070_broadcast.sql): leaves are found by polling")
 
     def _next_ref(self) -> str:
         self._heartbeats_sent += 1

@@ -21,6 +21,7 @@ import contextlib
 import logging
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from realtime import AsyncRealtimeChannel, AsyncRealtimeClient, RealtimeSubscribeStates
@@ -31,13 +32,21 @@ from typing_extensions import override
 from websockets.exceptions import InvalidStatus, WebSocketException
 
 from jamestronic_sdk.errors import ConnectionFailedError, RequestTimeoutError
-from jamestronic_sdk.realtime.signals import HeartbeatAnswered, Inbox, Joined, Lost, Replicating, RowMessage
+from jamestronic_sdk.realtime.signals import (
+    BroadcastMessage,
+    HeartbeatAnswered,
+    Inbox,
+    Joined,
+    Lost,
+    Replicating,
+    RowMessage,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from realtime.message import SuccessSystemPayload
-    from realtime.types import PostgresChangesPayload
+    from realtime.types import BroadcastPayload, PostgresChangesPayload, RealtimeChannelOptions
 
 __all__ = ["Link", "TableBinding"]
 
@@ -96,11 +105,19 @@ class Link:
         api_key: The project's key; goes into the query string, as the protocol wants it.
         channel: The channel's name, without ``realtime:``.
         bindings: The tables.
+        topics: Private topics to listen to as well, see ``join_topics``.
         timeout: Seconds for the handshake and for the reply to the join.
     """
 
     def __init__(
-        self, url: str, api_key: str, channel: str, bindings: tuple[TableBinding, ...], *, timeout: float
+        self,
+        url: str,
+        api_key: str,
+        channel: str,
+        bindings: tuple[TableBinding, ...],
+        *,
+        topics: tuple[str, ...] = (),
+        timeout: float,
     ) -> None:
         self.inbox: Final = Inbox()
         self._timeout = timeout
@@ -123,6 +140,9 @@ class Link:
                 schema=binding.schema,
             )
         self._channel.on_system(self._on_system)
+        self._topics: Final = topics
+        self._joined_topics: Final[set[str]] = set()
+        self._private: Final[list[AsyncRealtimeChannel]] = []
 
     async def open(self, token: str) -> None:
         """Connect and join; what follows comes as signals.
@@ -138,6 +158,23 @@ class Link:
         async with self._boundary():
             await self._client.connect()
             await self._channel.subscribe(self._on_state)
+
+    async def join_topics(self) -> bool:
+        """Join the private topics; answers whether all let us in.
+
+        They tell sooner what the tables' changes do not tell, so that a refusal costs nothing but time: the
+        link stays good without them.
+
+        Raises:
+            ConnectionFailedError, RequestTimeoutError: The connection is broken; close the link.
+        """
+        async with self._boundary():
+            for topic in self._topics:
+                channel = self._client.channel(topic, _private_channel())
+                channel.on_broadcast("*", self._on_broadcast)
+                self._private.append(channel)
+                await channel.subscribe(partial(self._on_private_state, channel))
+        return all(channel.is_joined for channel in self._private)
 
     async def push_token(self, token: str) -> None:
         """Give the server a newer access token; it answers with another ``Replicating``.
@@ -159,7 +196,7 @@ class Link:
 
     async def close(self) -> None:
         """Drop the socket; never raises, safe to call at any point."""
-        for channel in (self._channel, self._heartbeats):
+        for channel in (self._channel, *self._private, self._heartbeats):
             channel.rejoin_timer.reset()
             channel.join_push.destroy()
             for push in channel.messages_waiting_for_ack.values():
@@ -198,12 +235,38 @@ class Link:
                 Lost(f"channel {state.value.lower()}: {_brief(error)}" if error else state.value.lower())
             )
 
+    def _on_private_state(
+        self, channel: AsyncRealtimeChannel, state: RealtimeSubscribeStates, _: Exception | None
+    ) -> None:
+        """A topic that was joined and is lost is a gap; one that refuses us is let go, not asked again."""
+        if state is RealtimeSubscribeStates.SUBSCRIBED:
+            self._joined_topics.add(channel.topic)
+        elif channel.topic in self._joined_topics:
+            self.inbox.put(Lost(f"private topic {state.value.lower()}"))
+        else:
+            # The library would try again for ever, and each refusal blocks the socket for 5 s.
+            channel.rejoin_timer.reset()
+            self._client.channels.pop(channel.topic, None)
+
+    def _on_broadcast(self, payload: BroadcastPayload) -> None:
+        self.inbox.put(BroadcastMessage(payload["event"], payload["payload"]))
+
     def _on_system(self, payload: SuccessSystemPayload) -> None:
         if payload.extension == "postgres_changes":
             self.inbox.put(Replicating())
 
     def _on_change(self, payload: PostgresChangesPayload) -> None:
         self.inbox.put(RowMessage(dict(payload["data"])))
+
+
+def _private_channel() -> RealtimeChannelOptions:
+    return {
+        "config": {
+            "broadcast": {"ack": False, "self": False},
+            "presence": {"key": "", "enabled": False},
+            "private": True,
+        }
+    }
 
 
 def _brief(error: Exception) -> str:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from jamestronic_sdk._clock import Clock
 
 __all__ = [
+    "BroadcastMessage",
     "HeartbeatAnswered",
     "Inbox",
     "Joined",
@@ -45,6 +46,14 @@ class RowMessage:
 
 
 @dataclass(frozen=True, slots=True)
+class BroadcastMessage:
+    """One message of a private topic, as it came."""
+
+    event: str
+    payload: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class HeartbeatAnswered:
     """The reply to the heartbeat with this ref."""
 
@@ -63,7 +72,7 @@ class Lost:
     reason: str
 
 
-LinkSignal = Joined | Replicating | RowMessage | HeartbeatAnswered | TokenChanged | Lost
+LinkSignal = Joined | Replicating | RowMessage | BroadcastMessage | HeartbeatAnswered | TokenChanged | Lost
 
 
 class Inbox:

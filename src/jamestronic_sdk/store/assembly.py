@@ -5,10 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from jamestronic_sdk.errors import ConfigurationError
-from jamestronic_sdk.realtime.channels import OVERVIEW_CHANNEL, own_channel, technician_channel
+from jamestronic_sdk.realtime.channels import (
+    OVERVIEW_CHANNEL,
+    POOL_TOPIC,
+    own_channel,
+    person_topic,
+    technician_channel,
+)
 from jamestronic_sdk.realtime.feed import Feed
 from jamestronic_sdk.realtime.link import Link, TableBinding
-from jamestronic_sdk.store.protocol import EngineConfig
+from jamestronic_sdk.store.driver import Changes
+from jamestronic_sdk.store.protocol import EngineConfig, Removal
 from jamestronic_sdk.store.store import StoreParts, TicketStore
 from jamestronic_sdk.store.views import ViewKind
 
@@ -51,6 +58,21 @@ class _TicketsReader:
             case ViewKind.CUSTOMER:
                 return await self._tickets.fetch_all(customer=view.profile_id)
 
+    async def read_changes(self, cursor: str | None) -> Changes:
+        """What changed for the signed-in person, all pages together."""
+        found = await self._tickets.changes(cursor)
+        return Changes(
+            is_snapshot=found.kind == "snapshot",
+            upserts=found.upserts,
+            removed=tuple(Removal(gone.id, gone.version, gone.deleted) for gone in found.removed),
+            cursor=found.cursor,
+        )
+
+    async def read_digest(self) -> tuple[int, int]:
+        """Count and XOR over what the signed-in person may see."""
+        found = await self._tickets.digest()
+        return found.count, int(found.digest, 16)
+
     async def read_ids(self, ticket_ids: Sequence[UUID]) -> Sequence[Ticket]:
         """Those rows that the signed-in person may see."""
         return await self._tickets.get_many(ticket_ids)
@@ -65,9 +87,18 @@ def _channel_name(view: View, clock: Clock) -> str:
     return own_channel(view.kind.value, view.profile_id, opened_at_ms)
 
 
+def _private_topics(view: View) -> tuple[str, ...]:
+    """The topics that tell the viewer what Postgres Changes does not: that a ticket was lost."""
+    if view.profile_id is None:
+        return ()
+    own = (person_topic(view.profile_id),)
+    return (*own, POOL_TOPIC) if view.includes_pool else own
+
+
 def assemble_store(
     *,
     view: View,
+    is_own_view: bool,
     settings: Settings,
     auth: Auth,
     tickets: Tickets[TicketT],
@@ -79,7 +110,11 @@ def assemble_store(
     ready_timeout: float | None,
     read_timeout: float,
 ) -> TicketStore:
-    """A store that is not entered yet; for the arguments see ``JamesTronic.ticket_store``."""
+    """A store that is not entered yet; for the arguments see ``JamesTronic.ticket_store``.
+
+    ``is_own_view``: the view is that of the signed-in person's role. Only then is the change log, which
+    speaks of all that this person may see, worth asking.
+    """
     for name, value in (("poll_interval", poll_interval), ("live_interval", live_interval)):
         if value is not None and not value > 0:
             raise ConfigurationError(f"{name} must be more than 0 seconds.")
@@ -94,6 +129,7 @@ def assemble_store(
             settings.key.get_secret_value(),
             channel,
             (TableBinding("tickets"),),
+            topics=_private_topics(view) if is_own_view else (),
             timeout=_LINK_TIMEOUT,
         )
 
@@ -117,7 +153,9 @@ def assemble_store(
             clock=clock,
             rng=rng,
         ),
-        config=EngineConfig(poll_interval=poll_interval, live_interval=live_interval),
+        config=EngineConfig(
+            poll_interval=poll_interval, live_interval=live_interval, is_sync_wanted=is_own_view
+        ),
         ready_timeout=ready_timeout,
         read_timeout=read_timeout,
     )

@@ -13,18 +13,20 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, Protocol, assert_never
 
 from jamestronic_sdk.errors import JamesTronicError, RequestTimeoutError, StoreError
-from jamestronic_sdk.realtime.feed import FeedDown, FeedRow, FeedSignal, FeedUp
-from jamestronic_sdk.store.messages import decode
+from jamestronic_sdk.realtime.feed import FeedBroadcast, FeedDown, FeedRow, FeedSignal, FeedUp
+from jamestronic_sdk.store.messages import decode, decode_broadcast
 from jamestronic_sdk.store.protocol import (
     CancelRead,
     ClearTimer,
     Close,
     CloseFeed,
     Count,
+    DigestDone,
     Effect,
     FeedLive,
     FeedLost,
@@ -36,6 +38,8 @@ from jamestronic_sdk.store.protocol import (
     ReadDone,
     ReadFailed,
     ReadKind,
+    Removal,
+    ReportFailure,
     ReportStatus,
     Resolve,
     RowChanged,
@@ -43,6 +47,7 @@ from jamestronic_sdk.store.protocol import (
     Start,
     StartRead,
     StoreStatus,
+    SyncDone,
     Timer,
     TimerFired,
 )
@@ -58,7 +63,7 @@ if TYPE_CHECKING:
     from jamestronic_sdk.store.events import TicketEvent
     from jamestronic_sdk.store.views import View
 
-__all__ = ["Driver", "Listener", "Reader", "RunnableFeed"]
+__all__ = ["Changes", "Driver", "Listener", "Reader", "RunnableFeed"]
 
 _log = logging.getLogger("jamestronic_sdk.store")
 
@@ -66,11 +71,29 @@ _INPUT_LIMIT: Final = 10_000
 """Rows that may wait for the engine; more means a stalled loop, and a read is cheaper than the backlog."""
 
 
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What ``Reader.read_changes`` answers."""
+
+    is_snapshot: bool
+    upserts: tuple[Ticket, ...]
+    removed: tuple[Removal, ...]
+    cursor: str
+
+
 class Reader(Protocol):
     """Where the truth is read; raises errors of ``errors.py`` only."""
 
     async def read_view(self, view: View) -> Sequence[Ticket]:
         """Every row of the view, whole or not at all."""
+        ...
+
+    async def read_changes(self, cursor: str | None) -> Changes:
+        """What changed for the signed-in person since the cursor; everything without one."""
+        ...
+
+    async def read_digest(self) -> tuple[int, int]:
+        """Count and XOR over what the signed-in person may see."""
         ...
 
     async def read_ids(self, ticket_ids: Sequence[UUID]) -> Sequence[Ticket]:
@@ -191,8 +214,6 @@ class Driver:
                 self._step(TimerFired(timer), group)
 
     def _step(self, item: Input, group: asyncio.TaskGroup) -> None:
-        if isinstance(item, ReadFailed):
-            self._listener.on_read_failed(item.error)
         for effect in self._engine.handle(item, self._clock.now()):
             self._perform(effect, group)
 
@@ -202,6 +223,8 @@ class Driver:
                 self._listener.on_publish(events)
             case ReportStatus(status, reason):
                 self._listener.on_status(status, reason)
+            case ReportFailure(error):
+                self._listener.on_read_failed(error)
             case Resolve(token, error):
                 self._listener.on_resolve(token, error)
             case Count(metric, amount):
@@ -224,12 +247,7 @@ class Driver:
     async def _read(self, effect: StartRead) -> None:
         try:
             async with asyncio.timeout(self._read_timeout):
-                if effect.kind is ReadKind.FULL:
-                    tickets = tuple(await self._reader.read_view(self._engine.view))
-                    self.post(ReadDone(effect.read_id, tickets, self._now()))
-                else:
-                    tickets = tuple(await self._reader.read_ids(effect.ticket_ids))
-                    self.post(LookupDone(effect.read_id, tickets, self._now()))
+                self.post(await self._answer(effect))
         except JamesTronicError as error:
             self.post(ReadFailed(effect.read_id, error))
         except TimeoutError as error:
@@ -243,6 +261,23 @@ class Driver:
             failed.__cause__ = error
             self.post(ReadFailed(effect.read_id, failed))
 
+    async def _answer(self, effect: StartRead) -> Input:
+        match effect.kind:
+            case ReadKind.FULL:
+                rows = tuple(await self._reader.read_view(self._engine.view))
+                return ReadDone(effect.read_id, rows, self._now())
+            case ReadKind.SYNC:
+                found = await self._reader.read_changes(effect.cursor)
+                return SyncDone(
+                    effect.read_id, found.is_snapshot, found.upserts, found.removed, found.cursor, self._now()
+                )
+            case ReadKind.LOOKUP:
+                rows = tuple(await self._reader.read_ids(effect.ticket_ids))
+                return LookupDone(effect.read_id, rows, self._now())
+            case ReadKind.DIGEST:
+                count, digest = await self._reader.read_digest()
+                return DigestDone(effect.read_id, count, digest)
+
     def _on_feed(self, signal: FeedSignal) -> None:
         match signal:
             case FeedUp():
@@ -251,6 +286,10 @@ class Driver:
                 self.post(FeedLost(reason))
             case FeedRow(message):
                 self.post(decode(message.data, self._now(), self._model))
+            case FeedBroadcast(message):
+                item = decode_broadcast(message.event, message.payload, self._now(), self._model)
+                if item is not None:
+                    self.post(item)
             case _:
                 assert_never(signal)
 

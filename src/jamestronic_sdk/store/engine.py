@@ -16,6 +16,9 @@ Rules (a reader can check the code against them):
 8.  A failed read removes nothing. Reads never overlap; what is asked during one runs after it.
 9.  Nothing is told before the first complete read; nothing at all after ``Close``.
 10. Tombstones are bounded by number and age.
+11. Where the database has the change log, reads ask it for what changed since the cursor; it says what
+    left, with the version of the leave. Every ``digest_interval`` a digest proves that nothing is missing.
+    If it differs, and what changed since the cursor does not explain that, the next read is a whole one.
 
 Promises:
     Same inputs, same effects. Every (status, signal) pair is in ``TRANSITIONS`` or raises.
@@ -30,7 +33,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, assert_never
 
-from jamestronic_sdk.errors import Retry
+from jamestronic_sdk.errors import Retry, SchemaMissingError
 from jamestronic_sdk.store.classify import changes_between, classify
 from jamestronic_sdk.store.events import Certainty, Source, TicketEvent, TicketRemoved, TicketUnassigned
 from jamestronic_sdk.store.protocol import (
@@ -40,6 +43,7 @@ from jamestronic_sdk.store.protocol import (
     Close,
     CloseFeed,
     Count,
+    DigestDone,
     Effect,
     EngineConfig,
     FeedLive,
@@ -55,19 +59,24 @@ from jamestronic_sdk.store.protocol import (
     ReadFailed,
     ReadKind,
     RefreshAsked,
+    Removal,
+    ReportFailure,
     ReportStatus,
     Resolve,
     RowChanged,
     RowDeleted,
     RowDoubtful,
+    RowLeft,
     SetTimer,
     Signal,
     Start,
     StartRead,
     StoreStatus,
+    SyncDone,
     Timer,
     TimerFired,
 )
+from jamestronic_sdk.store.seen import SeenRows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -140,7 +149,16 @@ class Engine:
         self._status: StoreStatus | None = None
         self._reason: str | None = None
         self._rows: dict[UUID, Ticket] = {}
-        self._touched: dict[UUID, int] = {}
+        """What is in the view."""
+        self._seen = SeenRows()
+        """Version and last touch of what is in the view and, with the change log, of all that is visible."""
+        self._can_sync = self.config.is_sync_wanted
+        self._cursor: str | None = None
+        self._digest_due_at = 0.0
+        self._digest_differs_since: int | None = None
+        """The step at which a digest was asked for that differed."""
+        self._digest_tries = 0
+        self._seen_changed_step = 0
         self._tombstones: OrderedDict[UUID, _Tombstone] = OrderedDict()
         self._is_complete = False
         self._step = 0
@@ -178,6 +196,11 @@ class Engine:
     def reason(self) -> str | None:
         """Why the status is not ``live``."""
         return self._reason
+
+    @property
+    def can_sync(self) -> bool:
+        """Whether reads ask the change log; turns false when the database has none."""
+        return self._can_sync
 
     @property
     def is_complete(self) -> bool:
@@ -241,6 +264,9 @@ class Engine:
                 self._on_row_changed(item)
             case RowDeleted():
                 self._on_row_deleted(item)
+            case RowLeft(removal, received_at):
+                self._apply_removal(removal, _Facts(Source.REALTIME, received_at, None))
+                self._debounce_read()
             case RowDoubtful(ticket_id):
                 self._doubt(ticket_id)
             case GapFound():
@@ -248,6 +274,10 @@ class Engine:
                 self._effects.append(Count("gaps"))
             case ReadDone():
                 self._on_read_done(item)
+            case SyncDone():
+                self._on_sync_done(item)
+            case DigestDone():
+                self._on_digest_done(item)
             case LookupDone():
                 self._on_lookup_done(item)
             case ReadFailed():
@@ -316,16 +346,19 @@ class Engine:
             and not tombstone.is_deleted
             and ticket.version > tombstone.version
             and self._now - tombstone.at < self.config.grace
-            and self.view.contains(ticket)
+            and self._is_tracked(ticket)
         )
+
+    def _is_tracked(self, ticket: Ticket) -> bool:
+        """Whether the row is remembered as visible: those of the view, with the change log all."""
+        return self.view.shows(ticket) if self._can_sync else self.view.contains(ticket)
 
     def _on_row_deleted(self, item: RowDeleted) -> None:
         facts = _Facts(Source.REALTIME, item.received_at, item.committed_at)
-        held = self._rows.get(item.ticket_id)
-        self._bury(item.ticket_id, held.version if held else 0, is_deleted=True)
-        if held is not None:
-            self._remove(held, facts, Certainty.OBSERVED)
+        if item.ticket_id in self._seen:
             self._debounce_read()
+        self._remove(item.ticket_id, facts, Certainty.OBSERVED)
+        self._bury(item.ticket_id, 0, is_deleted=True)
 
     def _doubt(self, ticket_id: UUID) -> None:
         self._work.doubts[ticket_id] = None
@@ -372,13 +405,17 @@ class Engine:
             source = next(source for source in _SOURCE_ORDER if source in self._work.sources)
             self._work.sources.clear()
             self._effects.append(ClearTimer(Timer.READ))
-            self._begin_read(ReadKind.FULL, source)
+            self._begin_read(ReadKind.SYNC if self._can_sync else ReadKind.FULL, source)
             self._effects.append(Count("reads"))
+        elif self._can_sync and self._is_complete and self._now >= self._digest_due_at:
+            self._begin_read(ReadKind.DIGEST, Source.REFETCH)
+            self._effects.append(Count("digests"))
 
     def _begin_read(self, kind: ReadKind, source: Source, ids: tuple[UUID, ...] = ()) -> None:
+        cursor = self._cursor if kind is ReadKind.SYNC else None
         self._read = _Read(self._next_read_id, kind, source, self._now, self._step, ids)
         self._next_read_id += 1
-        self._effects.append(StartRead(self._read.read_id, kind, ids))
+        self._effects.append(StartRead(self._read.read_id, kind, ids, cursor))
 
     def _take_read(self, read_id: int) -> _Read | None:
         """The read in flight if it is this one; late answers to cancelled reads are nobody's."""
@@ -390,24 +427,56 @@ class Engine:
 
     def _on_read_done(self, item: ReadDone) -> None:
         read = self._take_read(item.read_id)
-        if read is None:
+        if read is None or self._is_suspicious(read, item.tickets):
             return
-        self._failures = 0
-        self._failure_reason = None
-        if not item.tickets and self._rows and self._is_complete and not self._saw_empty:
-            self._saw_empty = True
-            self._work.sources.add(read.source)
-            self._effects.append(Count("empty_reads"))
-            return
-        self._saw_empty = False
         self._apply_read(read, item.tickets, item.received_at)
         self._confirm_absences(
             read, {ticket.id for ticket in item.tickets}, tuple(self._rows), item.received_at
         )
+        self._finish_read(read)
+
+    def _on_sync_done(self, item: SyncDone) -> None:
+        read = self._take_read(item.read_id)
+        if read is None or (item.is_snapshot and self._is_suspicious(read, item.upserts)):
+            return
+        self._apply_read(read, item.upserts, item.received_at)
+        if item.is_snapshot:
+            found = {ticket.id for ticket in item.upserts}
+            self._confirm_absences(read, found, tuple(self._seen), item.received_at)
+            self._effects.append(Count("snapshots"))
+        for removal in item.removed:
+            self._apply_removal(removal, _Facts(read.source, item.received_at, None))
+        self._cursor = item.cursor
+        self._finish_read(read)
+
+    def _is_suspicious(self, read: _Read, tickets: tuple[Ticket, ...]) -> bool:
+        """Rule 7: a first whole read without a row, where rows were held, is only asked again."""
+        if tickets or not self._rows or not self._is_complete or self._saw_empty:
+            self._saw_empty = False
+            return False
+        self._saw_empty = True
+        self._cursor = None
+        self._work.sources.add(read.source)
+        self._effects.append(Count("empty_reads"))
+        return True
+
+    def _apply_removal(self, removal: Removal, facts: _Facts) -> None:
+        """The log's word: gone, as of this version. What is newer than that stays."""
+        seen = self._seen.version(removal.ticket_id)
+        if removal.is_deleted or seen is None or seen < removal.version:
+            self._remove(removal.ticket_id, facts, Certainty.OBSERVED)
+            self._bury(removal.ticket_id, removal.version, is_deleted=removal.is_deleted, is_exact=True)
+
+    def _finish_read(self, read: _Read) -> None:
+        """A whole read, or all changes since the cursor, has been applied."""
+        self._failures = 0
+        self._failure_reason = None
         self._synced_at = read.began_at
         if not self._is_complete:
             self._is_complete = True
+            self._digest_due_at = self._now + self.config.digest_interval
             self._effects.append(Publish(()))
+        self._judge_digest(read)
         self._prune_tombstones()
         if self._live_since_step is not None and read.began_step >= self._live_since_step:
             self._signal(Signal.VERIFIED)
@@ -417,6 +486,34 @@ class Engine:
         spread = self.config.jitter * interval
         self._effects.append(SetTimer(Timer.READ, interval - spread, interval + spread))
         self._settling += self._take_refreshes(read)
+
+    def _on_digest_done(self, item: DigestDone) -> None:
+        """Rule 11: equal is proof; different calls for what changed since the cursor, which decides."""
+        read = self._take_read(item.read_id)
+        if read is None:
+            return
+        self._digest_due_at = self._now + self.config.digest_interval
+        if self._seen.matches(item.count, item.digest):
+            self._digest_tries = 0
+            return
+        self._digest_differs_since = read.began_step
+        self._want(Source.REFETCH)
+
+    def _judge_digest(self, read: _Read) -> None:
+        """A digest differed: either this later read brought changes that explain it, or rows are missing."""
+        if self._digest_differs_since is None or read.kind is not ReadKind.SYNC:
+            return
+        were_under_way = self._seen_changed_step > self._digest_differs_since
+        self._digest_differs_since = None
+        if not were_under_way:
+            self._cursor = None
+            self._want(Source.REFETCH)
+            self._effects.append(Count("drift"))
+        self._digest_tries += 1
+        if self._digest_tries < self.config.digest_tries:
+            self._digest_due_at = self._now
+        else:
+            self._digest_tries = 0
 
     def _on_lookup_done(self, item: LookupDone) -> None:
         read = self._take_read(item.read_id)
@@ -431,11 +528,19 @@ class Engine:
         read = self._take_read(item.read_id)
         if read is None:
             return
+        if read.kind is ReadKind.DIGEST:
+            self._digest_due_at = self._now + self.config.digest_interval
+            return
+        if read.kind is ReadKind.SYNC and isinstance(item.error, SchemaMissingError):
+            # The database has only tables and policies; whole reads do the same, slower.
+            self._can_sync = False
+            self._work.sources.add(read.source)
+            return
         for ticket_id in read.ticket_ids:
             self._doubt(ticket_id)
         self._failures += 1
         self._failure_reason = type(item.error).__name__
-        self._effects.append(Count("read_failures"))
+        self._effects += [Count("read_failures"), ReportFailure(item.error)]
         failed = [*self._settling, *self._take_refreshes(read)]
         self._settling.clear()
         self._effects.extend(Resolve(token, item.error) for token in failed)
@@ -451,7 +556,7 @@ class Engine:
 
     def _take_refreshes(self, read: _Read) -> list[int]:
         """The tokens that this read answers: it began after they were asked."""
-        if read.kind is not ReadKind.FULL:
+        if read.kind is ReadKind.LOOKUP:
             return []
         answered = [token for token, step in self._refreshes if step <= read.began_step]
         self._refreshes = [(token, step) for token, step in self._refreshes if step > read.began_step]
@@ -467,12 +572,12 @@ class Engine:
         """Rule 5: what the read did not show is gone, or in doubt if anything touched it since."""
         facts = _Facts(read.source, received_at, None)
         for ticket_id in expected:
-            held = self._rows.get(ticket_id)
-            if held is None or ticket_id in found:
+            version = self._seen.version(ticket_id)
+            if version is None or ticket_id in found:
                 continue
-            if self._touched[ticket_id] <= read.began_step:
-                self._bury(ticket_id, held.version, is_inferred=True)
-                self._remove(held, facts, Certainty.INFERRED)
+            if self._seen.touched(ticket_id) <= read.began_step:
+                self._remove(ticket_id, facts, Certainty.INFERRED)
+                self._bury(ticket_id, version, is_inferred=True)
             else:
                 self._doubt(ticket_id)
 
@@ -480,27 +585,32 @@ class Engine:
 
     def _apply(self, ticket: Ticket, facts: _Facts, read: _Read | None = None) -> None:
         """Rule 1: take the row if it is news; tell what that means for the viewer."""
-        before = self._rows.get(ticket.id)
-        if not self._is_news(ticket, before, read):
+        if not self._is_news(ticket, read):
             return
         if self.view.contains(ticket):
-            self._tombstones.pop(ticket.id, None)
+            before = self._rows.get(ticket.id)
+            self._see(ticket)
             self._rows[ticket.id] = ticket
-            self._touched[ticket.id] = self._step
             self.revision += 1
             self._tell(before, ticket, ticket, facts)
+            return
+        self._remove(ticket.id, facts, Certainty.OBSERVED, last_word=ticket)
+        if self._is_tracked(ticket):
+            self._see(ticket)
         else:
             self._bury(ticket.id, ticket.version)
-            if before is not None:
-                self._remove(before, facts, Certainty.OBSERVED, last_word=ticket)
 
-    def _is_news(self, ticket: Ticket, before: Ticket | None, read: _Read | None) -> bool:
-        if before is not None:
-            if ticket.version < before.version:
-                self._effects.append(Count("stale"))
-            elif ticket.version == before.version:
-                self._effects.append(Count("duplicates"))
-            return ticket.version > before.version
+    def _see(self, ticket: Ticket) -> None:
+        self._tombstones.pop(ticket.id, None)
+        self._seen.add(ticket.id, ticket.version, self._step)
+        self._seen_changed_step = self._step
+
+    def _is_news(self, ticket: Ticket, read: _Read | None) -> bool:
+        seen = self._seen.version(ticket.id)
+        if seen is not None:
+            if ticket.version <= seen:
+                self._effects.append(Count("duplicates" if ticket.version == seen else "stale"))
+            return ticket.version > seen
         tombstone = self._tombstones.get(ticket.id)
         if tombstone is None:
             return True
@@ -512,18 +622,28 @@ class Engine:
         return ticket.version > tombstone.version
 
     def _remove(
-        self, held: Ticket, facts: _Facts, certainty: Certainty, *, last_word: Ticket | None = None
+        self, ticket_id: UUID, facts: _Facts, certainty: Certainty, *, last_word: Ticket | None = None
     ) -> None:
-        del self._rows[held.id]
-        del self._touched[held.id]
-        self.revision += 1
-        self._tell(held, None, last_word or held, facts, certainty)
+        """Forget a row, and tell it if it was in the view."""
+        if ticket_id in self._seen:
+            self._seen.discard(ticket_id)
+            self._seen_changed_step = self._step
+        held = self._rows.pop(ticket_id, None)
+        if held is not None:
+            self.revision += 1
+            self._tell(held, None, last_word or held, facts, certainty)
 
     def _bury(
-        self, ticket_id: UUID, version: int, *, is_inferred: bool = False, is_deleted: bool = False
+        self,
+        ticket_id: UUID,
+        version: int,
+        *,
+        is_inferred: bool = False,
+        is_deleted: bool = False,
+        is_exact: bool = False,
     ) -> None:
         held = self._tombstones.get(ticket_id)
-        if held is not None and held.is_inferred and not (is_inferred or is_deleted):
+        if held is not None and held.is_inferred and not (is_inferred or is_deleted or is_exact):
             # This message may predate the leave that was inferred, so that leave stays in doubt.
             self._tombstones[ticket_id] = replace(held, version=max(version, held.version))
             return

@@ -51,9 +51,9 @@ class Certainty(StrEnum):
     """How the store knows that a ticket left the view."""
 
     OBSERVED = "observed"
-    """A message showed the ticket with another holder, or deleted."""
+    """A message showed the ticket with another holder or deleted, or the change log says that it left."""
     INFERRED = "inferred"
-    """A complete read no longer showed it: it went to somebody else, or was deleted."""
+    """A whole read no longer showed it: it went to somebody else, or was deleted."""
 
 
 class Change(NamedTuple):

@@ -1,4 +1,4 @@
-"""A ``postgres_changes`` message -> an input of the engine; pure.
+"""A Realtime message -> an input of the engine; pure.
 
 Facts (Supabase Realtime, ``apply_rls.sql``): a large value that did not change is absent from ``record``, not
 null; above 1 MiB only small values remain and ``errors`` says 413; a DELETE shows only the primary key
@@ -16,13 +16,21 @@ from uuid import UUID
 from pydantic import TypeAdapter, ValidationError
 
 from jamestronic_sdk.models import Moment, Ticket
-from jamestronic_sdk.store.protocol import GapFound, Input, RowChanged, RowDeleted, RowDoubtful
+from jamestronic_sdk.store.protocol import (
+    GapFound,
+    Input,
+    Removal,
+    RowChanged,
+    RowDeleted,
+    RowDoubtful,
+    RowLeft,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-__all__ = ["decode"]
+__all__ = ["decode", "decode_broadcast"]
 
 _MOMENT: TypeAdapter[datetime] = TypeAdapter(Moment)
 
@@ -47,6 +55,35 @@ def decode(data: Mapping[str, Any], received_at: datetime, model: type[Ticket] =
         return RowDoubtful(ticket_id)
     try:
         return RowChanged(model.model_validate(record), received_at, committed_at)
+    except ValidationError:
+        return RowDoubtful(ticket_id)
+
+
+def decode_broadcast(
+    event: str, payload: Mapping[str, Any], received_at: datetime, model: type[Ticket] = Ticket
+) -> Input | None:
+    """What the engine is told of a message of a private topic (``070_broadcast.sql``).
+
+    None for events that are not ours.
+
+    Args:
+        event: ``ticket_changed``, ``ticket_left`` or ``ticket_deleted``.
+        payload: With ``ticket_id`` and ``version``; a change also has ``record``.
+        received_at: When it arrived (UTC).
+        model: The row's class.
+    """
+    if event not in {"ticket_changed", "ticket_left", "ticket_deleted"}:
+        return None
+    ticket_id = _id({"id": payload.get("ticket_id")})
+    version = payload.get("version")
+    if ticket_id is None or not isinstance(version, int):
+        return GapFound()
+    if event == "ticket_deleted":
+        return RowDeleted(ticket_id, received_at)
+    if event == "ticket_left":
+        return RowLeft(Removal(ticket_id, version, is_deleted=False), received_at)
+    try:
+        return RowChanged(model.model_validate(payload.get("record")), received_at)
     except ValidationError:
         return RowDoubtful(ticket_id)
 

@@ -29,6 +29,7 @@ __all__ = [
     "Close",
     "CloseFeed",
     "Count",
+    "DigestDone",
     "Effect",
     "EngineConfig",
     "FeedLive",
@@ -44,16 +45,20 @@ __all__ = [
     "ReadFailed",
     "ReadKind",
     "RefreshAsked",
+    "Removal",
+    "ReportFailure",
     "ReportStatus",
     "Resolve",
     "RowChanged",
     "RowDeleted",
     "RowDoubtful",
+    "RowLeft",
     "SetTimer",
     "Signal",
     "Start",
     "StartRead",
     "StoreStatus",
+    "SyncDone",
     "Timer",
     "TimerFired",
 ]
@@ -122,6 +127,12 @@ class EngineConfig:
     tombstone_limit: int = 10_000
     lookup_limit: int = 100
     """Ids per lookup: keeps the URL under the limits of proxies."""
+    is_sync_wanted: bool = False
+    """Read by ``sync_tickets`` and ``tickets_digest`` (060_sync.sql) while the database has them."""
+    digest_interval: float = 60.0
+    """Between proofs."""
+    digest_tries: int = 5
+    """Looks in a row while changes are under way; then the next interval is waited for."""
 
 
 # --- inputs ----------------------------------------------------------------------------------------
@@ -163,6 +174,14 @@ class RowDeleted:
 
 
 @dataclass(frozen=True, slots=True)
+class RowLeft:
+    """A message said that the viewer lost a ticket."""
+
+    removal: Removal
+    received_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class RowDoubtful:
     """A message about this ticket was incomplete: ask by id."""
 
@@ -181,6 +200,40 @@ class ReadDone:
     read_id: int
     tickets: tuple[Ticket, ...]
     received_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """The change log's word that the viewer may no longer see a ticket."""
+
+    ticket_id: UUID
+    version: int
+    """Of the leave itself, or of the last change before it that concerned the viewer."""
+    is_deleted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SyncDone:
+    """The answer to a ``SYNC`` read, all its pages together."""
+
+    read_id: int
+    is_snapshot: bool
+    """Everything that the person may see, as of one moment; else what changed since the cursor."""
+    upserts: tuple[Ticket, ...]
+    removed: tuple[Removal, ...]
+    cursor: str
+    """For the next one."""
+    received_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class DigestDone:
+    """The answer to a ``DIGEST`` read."""
+
+    read_id: int
+    count: int
+    digest: int
+    """XOR of the first 64 bits of MD5(``id:version``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,9 +287,12 @@ Input = (
     | FeedLost
     | RowChanged
     | RowDeleted
+    | RowLeft
     | RowDoubtful
     | GapFound
     | ReadDone
+    | SyncDone
+    | DigestDone
     | LookupDone
     | ReadFailed
     | TimerFired
@@ -262,7 +318,13 @@ class ReadKind(Enum):
     """What is read."""
 
     FULL = "full"
+    """Every row of the view, page by page: works on every database."""
+    SYNC = "sync"
+    """What changed for the signed-in person since the cursor; without a cursor, everything they may see."""
     LOOKUP = "lookup"
+    """These ids."""
+    DIGEST = "digest"
+    """Count and XOR over what the signed-in person may see: the cheap proof that nothing is missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,6 +334,7 @@ class StartRead:
     read_id: int
     kind: ReadKind
     ticket_ids: tuple[UUID, ...] = ()
+    cursor: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,6 +379,13 @@ class ReportStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class ReportFailure:
+    """A read failed and will be repeated."""
+
+    error: JamesTronicError
+
+
+@dataclass(frozen=True, slots=True)
 class Resolve:
     """A refresh has been answered; ``error`` is None if it succeeded."""
 
@@ -340,6 +410,7 @@ Effect = (
     | ClearTimer
     | Publish
     | ReportStatus
+    | ReportFailure
     | Resolve
     | Count
 )

@@ -116,6 +116,15 @@ class View:
         column = self.holder_column
         return column is not None and getattr(ticket, column) == self.profile_id
 
+    def shows(self, ticket: Ticket) -> bool:
+        """Whether row level security lets the viewer read the row, in the view or not.
+
+        As ``tickets_read_technician_assigned`` and its kin say: technicians also read the unassigned ones.
+        """
+        if self.kind is ViewKind.TECHNICIAN and ticket.assigned_technician_id is None:
+            return True
+        return self.contains(ticket)
+
     def contains(self, ticket: Ticket) -> bool:
         """Whether the ticket belongs in the view, given that it is visible."""
         if self.kind is ViewKind.OVERVIEW or self.is_mine(ticket):

@@ -60,7 +60,7 @@ async def require_admin(request: web.Request, server: AuthServer) -> None:
 def _verified(request: web.Request, server: AuthServer) -> dict[str, Any]:
     token = bearer_token(request)
     try:
-        return verify_jwt(server.context.jwt_secret, token)
+        return verify_jwt(server.context.jwt_secret, token, key=server.context.signing_key)
     except AuthenticationError as error:
         raise Problem.BAD_JWT.error(
             f"invalid JWT: unable to parse or verify signature, {error.message}"

@@ -86,11 +86,12 @@ where token_hash = %(digest)s and token_type::text = any(%(codes)s)
 limit 1
 """
 
+# Not `for update`: a session that is being made holds a share of the row's key, and then wants the row.
 LOCK: Final[LiteralString] = """
 select {columns}
 from auth.users
 where id = %(user_id)s
-for update
+for no key update
 """
 
 

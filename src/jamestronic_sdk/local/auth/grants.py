@@ -135,7 +135,7 @@ class AuthServer:
             timeout=self.settings.hook_timeout,
         )
         return {
-            "access_token": make_jwt(self.context.jwt_secret, claims),
+            "access_token": make_jwt(self.context.jwt_secret, claims, key=self.context.signing_key),
             "token_type": "bearer",
             "expires_in": lifetime,
             "expires_at": issued_at + lifetime,

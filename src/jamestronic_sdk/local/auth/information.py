@@ -74,6 +74,8 @@ async def settings(_request: web.Request, server: AuthServer) -> web.Response:
     )
 
 
-async def jwks(_request: web.Request, _server: AuthServer) -> web.Response:
-    """``GET /.well-known/jwks.json``: no keys, for the one that signs is symmetric."""
-    return web.json_response({"keys": []}, headers={"Cache-Control": "public, max-age=600"})
+async def jwks(_request: web.Request, server: AuthServer) -> web.Response:
+    """``GET /.well-known/jwks.json``: the signing key's public half; the secret is in no list."""
+    key = server.context.signing_key
+    keys = [] if key is None else [key.public_jwk]
+    return web.json_response({"keys": keys}, headers={"Cache-Control": "public, max-age=600"})

@@ -161,7 +161,7 @@ select exists (
 
 LOCK_ONLY: Final[LiteralString] = "select from auth.sessions where id = %(id)s for update"
 
-LOCK_USER: Final[LiteralString] = "select from auth.users where id = %(id)s for update"
+LOCK_USER: Final[LiteralString] = "select from auth.users where id = %(id)s for no key update"
 
 IS_AAL2: Final[LiteralString] = (
     "select exists (select from auth.sessions where id = %(id)s and aal >= 'aal2')"

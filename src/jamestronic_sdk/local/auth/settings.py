@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Final
 
-__all__ = ["ADMIN_ROLES", "AUDIENCE", "DEFAULT_ROLE", "AuthSettings"]
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["ADMIN_ROLES", "AUDIENCE", "DEFAULT_ROLE", "AuthSettings", "parse_settings"]
 
 AUDIENCE: Final = "authenticated"
 DEFAULT_ROLE: Final = "authenticated"
@@ -79,3 +82,39 @@ class AuthSettings:
     """How long the custom access token hook may run; hosted Auth's limit."""
     pool_size: int = 10
     """Database connections at most."""
+
+
+def parse_settings(assignments: Iterable[str]) -> AuthSettings:
+    """Settings from ``name=value`` texts, as the command takes them; what is not named has its default.
+
+    A switch is ``true`` or ``false``, a list has commas between its members, ``none`` takes a limit away.
+
+    Raises:
+        ValueError: There is no such setting, or it has no such value; the text says which.
+    """
+    defaults = AuthSettings()
+    known = {entry.name: entry.type for entry in fields(AuthSettings)}
+    values: dict[str, Any] = {}
+    for assignment in assignments:
+        name, equals, text = assignment.partition("=")
+        if not equals or name not in known:
+            raise ValueError(f"{name!r} is no setting of Auth; there are: {', '.join(sorted(known))}")
+        values[name] = _parse(name, text, getattr(defaults, name), may_be_none="None" in str(known[name]))
+    return AuthSettings(**values)
+
+
+def _parse(name: str, text: str, default: object, *, may_be_none: bool) -> object:
+    try:
+        match default:
+            case bool():
+                return {"true": True, "false": False}[text.lower()]
+            case int():
+                return int(text)
+            case float() | None:
+                return None if may_be_none and text.lower() == "none" else float(text)
+            case tuple():
+                return tuple(part for part in text.split(",") if part)
+            case _:
+                return text
+    except (ValueError, KeyError):
+        raise ValueError(f"{text!r} is no value of {name}") from None

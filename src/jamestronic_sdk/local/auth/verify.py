@@ -288,6 +288,8 @@ def _fitting(
 async def _owner(connection: AsyncConnection, attempt: _Attempt, codes: tuple[Code, ...]) -> User | None:
     """The user who was sent it, going by the address, or by the digest when that is all there is."""
     match attempt.kind:
+        case "sms" | "phone_change" if not attempt.phone:
+            return None
         case "sms":
             return await find_user_by_phone(connection, attempt.phone, aud=attempt.aud)
         case "phone_change":

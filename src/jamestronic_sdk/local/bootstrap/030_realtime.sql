@@ -15,26 +15,31 @@ grant usage, create on schema realtime to supabase_realtime_admin;
 -- Application SQL, run as `postgres`, writes the policies of realtime.messages; only an owner can.
 grant supabase_realtime_admin to postgres;
 
+-- One partition per day, `messages_YYYY_MM_DD`. The server makes and drops them (partitions.py): with none for
+-- today every realtime.send is lost with a warning, as on the hosted service before the first client came.
 create table realtime.messages (
-  id uuid not null default gen_random_uuid(),
   topic text not null,
   extension text not null,
-  event text,
   payload jsonb,
-  binary_payload bytea,
+  event text,
   private boolean default false,
-  inserted_at timestamp not null default now(),
   updated_at timestamp not null default now(),
-  primary key (id, inserted_at),
-  constraint messages_one_payload check (payload is null or binary_payload is null)
-);
+  inserted_at timestamp not null default now(),
+  id uuid not null default gen_random_uuid(),
+  binary_payload bytea,
+  constraint messages_pkey primary key (id, inserted_at),
+  constraint messages_payload_exclusive check (payload is null or binary_payload is null)
+) partition by range (inserted_at);
 alter table realtime.messages owner to supabase_realtime_admin;
 alter table realtime.messages enable row level security;
-create index messages_topic_index on realtime.messages (topic, inserted_at desc)
-  where extension = 'broadcast' and private;
+create index messages_inserted_at_topic_index on realtime.messages (inserted_at desc, topic)
+  where extension = 'broadcast' and private is true;
 grant select, insert, update on realtime.messages to postgres, anon, authenticated, service_role;
 comment on table realtime.messages is
   'Broadcasts from the database; its policies decide who may read and write private channels.';
+
+-- Followed by the server: what is inserted above is broadcast on commit.
+create publication supabase_realtime_messages_publication for table realtime.messages;
 
 create function realtime.topic() returns text
 language sql stable
@@ -74,6 +79,25 @@ end
 $$;
 comment on function realtime.send(jsonb, text, text, boolean) is
   'Called by triggers and functions: broadcasts to a channel on commit, with the rights of the caller.';
+
+create function realtime.send_binary(payload bytea, event text, topic text, private boolean default true)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+  begin
+    perform pg_catalog.set_config('realtime.topic', send_binary.topic, true);
+    insert into realtime.messages (binary_payload, event, topic, private, extension)
+    values (send_binary.payload, send_binary.event, send_binary.topic, send_binary.private, 'broadcast');
+  exception
+    when others then
+      raise warning 'WarnSendingBroadcastMessage: %', sqlerrm;
+  end;
+end
+$$;
+comment on function realtime.send_binary(bytea, text, text, boolean) is
+  'As realtime.send, for bytes; only clients of protocol 2.0.0 get them.';
 
 create function realtime.broadcast_changes(
   topic_name text,
@@ -115,5 +139,6 @@ comment on function realtime.broadcast_changes(text, text, text, text, text, rec
 grant execute on function
   realtime.topic(),
   realtime.send(jsonb, text, text, boolean),
+  realtime.send_binary(bytea, text, text, boolean),
   realtime.broadcast_changes(text, text, text, text, text, record, record, text)
 to postgres, anon, authenticated, service_role;

@@ -1,4 +1,4 @@
-"""The Realtime server as an aiohttp application: ``/websocket``."""
+"""The Realtime server as an aiohttp application: ``/websocket`` and ``/api/broadcast``."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from aiohttp import web
 
 from jamestronic_sdk.errors import AuthenticationError
 from jamestronic_sdk.local.realtime import credentials as tokens
+from jamestronic_sdk.local.realtime import rest
 from jamestronic_sdk.local.realtime.protocol import parse_version
 from jamestronic_sdk.local.realtime.server import RealtimeOptions, RealtimeServer
 from jamestronic_sdk.local.realtime.socket import Socket
@@ -34,6 +35,7 @@ def make_app(context: LocalContext, options: RealtimeOptions | None = None) -> w
     app = web.Application()
     app[REALTIME] = RealtimeServer(context, options)
     app.router.add_get("/websocket", _websocket)
+    rest.add_routes(app, app[REALTIME])
     app.cleanup_ctx.append(_run)
     app.on_shutdown.append(_say_goodbye)
     return app
@@ -60,14 +62,17 @@ async def _websocket(request: web.Request) -> web.StreamResponse:
     if not key:
         return await _refuse(server, "API key is missing")
     try:
-        credentials = tokens.verify(server.context.jwt_secret, key)
+        credentials = tokens.verify(server.context.jwt_secret, key, key=server.context.signing_key)
     except AuthenticationError as error:
         # Only here the age of the token is not told.
         expired = "Token has expired"
         return await _refuse(server, expired if error.message.startswith(expired) else error.message)
+    if server.is_full or server.has_too_many_joins:
+        text = "Too many connected users" if server.is_full else "Too many joins per second"
+        return await _refuse(server, text, status=429)
     return await Socket(server, request, version, credentials).run()
 
 
-async def _refuse(server: RealtimeServer, text: str) -> web.Response:
+async def _refuse(server: RealtimeServer, text: str, *, status: int = 401) -> web.Response:
     await asyncio.sleep(server.options.handshake_error_delay)
-    return web.json_response({"error": text}, status=401)
+    return web.json_response({"error": text}, status=status)

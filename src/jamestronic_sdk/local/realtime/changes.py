@@ -19,11 +19,13 @@ Never:
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
+import time
 from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, LiteralString, TypeAlias
 
 import psycopg
 from psycopg import sql
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
 
     from jamestronic_sdk.local.realtime.replication import Batch, RowChange
 
-__all__ = ["Delivery", "Subscriber", "resolve"]
+__all__ = ["Delivery", "Subscriber", "resolve", "wait_until_visible"]
 
 _log = logging.getLogger("jamestronic_sdk.local.realtime")
 
@@ -50,6 +52,10 @@ _SMALL_VALUE: Final = 64
 
 _POLICY_TIMEOUT: Final = "5s"
 """A policy that hangs must not stop the stream for ever; it hides the row instead."""
+
+_VISIBLE_TIMEOUT: Final = 5.0
+_VISIBLE_INTERVAL: Final = 0.001
+"""Seconds. It takes microseconds, unless the committing process is not scheduled."""
 
 _NOT_FINITE: Final = frozenset({"NaN", "Infinity", "-Infinity"})
 _NUMBERS: Final = frozenset({"float4", "float8", "numeric"})
@@ -123,10 +129,42 @@ async def resolve(connection: Connection, batch: Batch, subscribers: Iterable[Su
             change = _start(row, event, asked[key])
             changes.append(change)
             by_relation[row.relation].append(change)
+    if changes:
+        await wait_until_visible(connection, batch.xid)
     found: dict[int, list[Delivery]] = {}
     for relation, those in by_relation.items():
         found |= await _Resolver(connection, relation, those, batch.committed_at).run()
     return [delivery for change in changes for delivery in found.get(id(change), ())]
+
+
+# The log has 32 bits of a transaction's number; the epoch is that of the snapshot, or the one before.
+_IS_VISIBLE: Final[LiteralString] = """
+with now as (
+  select s as snapshot, pg_snapshot_xmax(s)::text::bigint as xmax from pg_current_snapshot() as s
+), candidate as (
+  select snapshot, xmax, (xmax >> 32 << 32) | %s::bigint as xid from now
+)
+select pg_visible_in_snapshot(
+         (case when xid > xmax + 2147483648 then xid - 4294967296 else xid end)::text::xid8, snapshot)
+  from candidate
+"""
+
+
+async def wait_until_visible(connection: Connection, xid: int) -> None:
+    """Wait until a commit that the log has is one that queries see.
+
+    PostgreSQL flushes, and with that streams, a commit before it lets other transactions see it; in between
+    a row would seem to be missing, and its change would be hidden from everybody.
+    """
+    deadline = time.monotonic() + _VISIBLE_TIMEOUT
+    while True:
+        cursor = await connection.execute(_IS_VISIBLE, (xid,))
+        if await cursor.fetchone() == (True,):
+            return
+        if time.monotonic() > deadline:
+            _log.warning("a commit did not become visible within %g s", _VISIBLE_TIMEOUT)
+            return
+        await asyncio.sleep(_VISIBLE_INTERVAL)
 
 
 def _start(row: RowChange, event: str, candidates: list[tuple[Subscriber, Binding]]) -> _Change:

@@ -13,17 +13,18 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 import jwt
 
 from jamestronic_sdk.errors import AuthenticationError
+from jamestronic_sdk.local.tokens import pick_key
+
+if TYPE_CHECKING:
+    from jamestronic_sdk.local.tokens import SigningKey
 
 __all__ = ["Credentials", "check_expiry", "now", "verify"]
-
-_ALGORITHMS: Final = ["HS256"]
-"""The local stack has one shared secret and signs with nothing else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,22 +45,24 @@ def now() -> float:
     return time.time()
 
 
-def verify(secret: str, token: str) -> Credentials:
+def verify(secret: str, token: str, *, key: SigningKey | None = None) -> Credentials:
     """Check a token.
 
     Args:
         secret: The instance's HS256 secret.
         token: As sent; URL-encoding and white space around it do not matter.
+        key: The instance's signing key, if it has one.
 
     Raises:
         AuthenticationError: ``code`` is the code of a join error, ``message`` the text.
     """
     stripped = unquote(token).strip()
     try:
+        verifier, algorithm = pick_key(secret, stripped, key)
         claims: dict[str, Any] = jwt.decode(
             stripped,
-            secret,
-            algorithms=_ALGORITHMS,
+            verifier,
+            algorithms=[algorithm],
             # Only the signature is PyJWT's: Realtime has its own rules, and words, for the claims.
             options={
                 "verify_exp": False,

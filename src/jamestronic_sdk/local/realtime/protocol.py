@@ -12,6 +12,7 @@ Never:
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -21,17 +22,23 @@ if TYPE_CHECKING:
 
 __all__ = [
     "TOPIC_PREFIX",
+    "Broadcast",
     "BroadcastConfig",
     "Frame",
     "JoinConfig",
     "PresenceConfig",
     "RawJson",
     "Version",
+    "broadcast_payload",
     "decode",
+    "decode_binary",
     "encode",
+    "encode_broadcast",
     "error_reply",
+    "mapping",
     "ok_reply",
     "parse_join",
+    "parse_json",
     "parse_version",
     "system",
     "to_json",
@@ -55,6 +62,19 @@ class RawJson(str):
 
 
 @dataclass(frozen=True, slots=True)
+class Broadcast:
+    """A message with its payload apart: from the database, by REST for one message, or a binary frame."""
+
+    event: str
+    """The user's event, for example ``cursor``."""
+    payload: bytes
+    """JSON text in UTF-8, or any bytes."""
+    is_json: bool
+    metadata: str | None = None
+    """A JSON object, for example ``{"id": ...}``."""
+
+
+@dataclass(frozen=True, slots=True)
 class Frame:
     """A message from a client."""
 
@@ -63,6 +83,8 @@ class Frame:
     payload: Mapping[str, Any]
     ref: str | None
     join_ref: str | None
+    broadcast: Broadcast | None = None
+    """The message of a binary frame, whose ``payload`` is empty then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,10 +133,34 @@ def to_json(value: object) -> str:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 
 
+def parse_json(data: str | bytes) -> object:
+    """JSON from a stranger, in UTF-8: all of it can be sent on to clients of any language.
+
+    Raises:
+        ValueError: It is malformed, too deep, or has a number or a text that JSON does not have.
+    """
+    text = data if isinstance(data, str) else data.decode()
+    try:
+        parsed: object = json.loads(text, parse_constant=_refuse_constant)
+    except RecursionError as error:
+        raise ValueError("too deep") from error
+    if _SURROGATE.search(text):
+        to_json(parsed).encode()  # half a pair would fail where it is sent: at somebody else's socket
+    return parsed
+
+
+_SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+def _refuse_constant(name: str) -> object:
+    """Python would read NaN and the infinities."""
+    raise ValueError(name)
+
+
 def decode(version: Version, text: str) -> Frame | None:
     """A client's text frame, or None if it is malformed."""
     try:
-        data: object = json.loads(text)
+        data = parse_json(text)
     except ValueError:
         return None
     match version:
@@ -181,6 +227,66 @@ def encode(
             )
 
 
+# The kinds of binary frames; 0, 1 and 2 are Phoenix's own, which no client of Realtime sends or reads.
+_BROADCAST_PUSH: Final = 3
+_BROADCAST: Final = 4
+_BINARY: Final = 0
+_JSON: Final = 1
+
+
+def decode_binary(data: bytes) -> Frame | None:
+    """A client's binary frame, a broadcast, or None if it is malformed or something else.
+
+    Kind, lengths of join_ref, ref, topic, event and metadata, encoding, then these strings and the payload.
+    """
+    if len(data) < 7 or data[0] != _BROADCAST_PUSH or data[6] not in {_BINARY, _JSON}:
+        return None
+    parts: list[str] = []
+    at = 7
+    try:
+        for length in data[1:6]:
+            parts.append(data[at : at + length].decode())
+            at += length
+    except UnicodeDecodeError:
+        return None
+    if at > len(data):
+        return None
+    join_ref, ref, topic, event, _ = parts  # the hosted server drops the client's metadata, too
+    payload, is_json = data[at:], data[6] == _JSON
+    if is_json:
+        try:
+            parse_json(payload)
+        except ValueError:  # it would be spliced into the frames of others
+            return None
+    return Frame(topic, "broadcast", {}, ref or None, join_ref or None, Broadcast(event, payload, is_json))
+
+
+def encode_broadcast(version: Version, topic: str, message: Broadcast) -> str | bytes | None:
+    """A frame for a member of the topic; None if that version can't carry the message.
+
+    Version 1.0.0 has no binary payloads; in 2.0.0 topic, event and metadata have at most 255 bytes.
+    """
+    match version:
+        case Version.V1:
+            return (
+                encode(version, topic, "broadcast", broadcast_payload(message)) if message.is_json else None
+            )
+        case Version.V2:
+            parts = [topic.encode(), message.event.encode(), (message.metadata or "").encode()]
+            if any(len(part) > 255 for part in parts):
+                return None
+            header = bytes([_BROADCAST, *map(len, parts), _JSON if message.is_json else _BINARY])
+            return b"".join([header, *parts, message.payload])
+
+
+def broadcast_payload(message: Broadcast) -> RawJson:
+    """The payload of an event ``broadcast``, of a message that is JSON."""
+    meta = f',"meta":{message.metadata}' if message.metadata is not None else ""
+    return RawJson(
+        f'{{"event":{to_json(message.event)},"payload":{message.payload.decode()},"type":"broadcast"{meta}}}'
+    )
+
+
 def ok_reply(response: object = None) -> dict[str, object]:
     """The payload of an accepting ``phx_reply``."""
     return {"status": "ok", "response": {} if response is None else response}
@@ -237,8 +343,13 @@ def usable_token(token: object) -> str | None:
     return token if isinstance(token, str) and token and not token.startswith("sb_") else None
 
 
+def mapping(value: object) -> Mapping[str, Any] | None:
+    """The value, if it is a JSON object."""
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else None
+
+
 def _mapping(value: object) -> Mapping[str, Any]:
-    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+    return mapping(value) or {}
 
 
 def _flag(value: object) -> bool:

@@ -75,6 +75,8 @@ class Batch:
     committed_at: datetime
     """Aware, UTC."""
     changes: tuple[RowChange, ...]
+    xid: int
+    """The transaction, without its epoch."""
 
 
 class Replication:
@@ -83,6 +85,7 @@ class Replication:
     Args:
         dsn: libpq URL of a role with REPLICATION, without the ``replication`` parameter.
         publication: Name of the publication to follow.
+        slot: What the names of the slots begin with.
         on_live: The stream runs; called once per connection.
         on_gap: The stream was lost; commits from now on are missed until the next ``on_live``.
         on_batch: Takes changes; the stream waits for it. An exception ends the connection: a gap.
@@ -93,12 +96,14 @@ class Replication:
         dsn: str,
         *,
         publication: str,
+        slot: str,
         on_live: Callable[[], Awaitable[None]],
         on_gap: Callable[[], None],
         on_batch: Callable[[Batch], Awaitable[None]],
     ) -> None:
         self._dsn = dsn
         self._publication = publication
+        self._slot = slot
         self._on_live = on_live
         self._on_gap = on_gap
         self._on_batch = on_batch
@@ -107,7 +112,7 @@ class Replication:
         """Stream until cancelled, which closes the connection and with it the slot."""
         attempt = 0
         while True:
-            session = _Session(self._dsn, self._publication, self._on_batch)
+            session = _Session(self._dsn, self._publication, self._slot, self._on_batch)
             was_live = False
             try:
                 async with session:
@@ -137,9 +142,12 @@ class Replication:
 class _Session:
     """One connection, one temporary slot."""
 
-    def __init__(self, dsn: str, publication: str, on_batch: Callable[[Batch], Awaitable[None]]) -> None:
+    def __init__(
+        self, dsn: str, publication: str, slot: str, on_batch: Callable[[Batch], Awaitable[None]]
+    ) -> None:
         self._dsn = dsn
         self._publication = publication
+        self._slot = slot
         self._on_batch = on_batch
         self._relations: dict[int, pgoutput.Relation] = {}
         self._connection: psycopg.AsyncConnection[TupleRow] | None = None
@@ -160,7 +168,7 @@ class _Session:
         try:
             raise_if_cancelled()
             # The keywords of this protocol are upper case only.
-            slot = sql.Identifier(f"supabase_realtime_replication_slot_{secrets.token_hex(4)}")
+            slot = sql.Identifier(f"{self._slot}_{secrets.token_hex(4)}")
             await connection.execute(
                 sql.SQL("CREATE_REPLICATION_SLOT {} TEMPORARY LOGICAL pgoutput (SNAPSHOT 'nothing')").format(
                     slot
@@ -231,13 +239,13 @@ class _Session:
             pgconn.flush()
 
     async def _receive(self, pgconn: pq.abc.PGconn) -> None:
-        committed_at = _EPOCH
+        committed_at, xid = _EPOCH, 0
         changes: list[RowChange] = []
         while True:
             message = await self._next(pgconn)
             match message:
                 case pgoutput.Begin():
-                    committed_at = message.committed_at
+                    committed_at, xid = message.committed_at, message.xid
                 case pgoutput.Relation():
                     self._relations[message.oid] = message
                 case pgoutput.Insert() | pgoutput.Update() | pgoutput.Delete():
@@ -250,7 +258,7 @@ class _Session:
                 case pgoutput.Origin() | pgoutput.Type() | pgoutput.Truncate() | pgoutput.LogicalMessage():
                     pass
             if changes and (isinstance(message, pgoutput.Commit) or len(changes) >= _BATCH_LIMIT):
-                await self._on_batch(Batch(committed_at, tuple(changes)))
+                await self._on_batch(Batch(committed_at, tuple(changes), xid))
                 raise_if_cancelled()
                 changes = []
 

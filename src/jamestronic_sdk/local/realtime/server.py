@@ -4,23 +4,28 @@ Promises:
     A subscription is announced only when it is registered and the stream runs: no later commit is missed.
     A lost stream is a gap; when it runs again every subscription is checked and announced again.
     A slow client is closed, and never holds up another one.
+    Broadcasts from the database come by a stream of their own: no policy of a table delays them.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import defaultdict
+import time
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, Self
 
 import psycopg
 from psycopg_pool import AsyncConnectionPool
 
-from jamestronic_sdk.local.realtime import catalog, changes
+from jamestronic_sdk.local.realtime import catalog, changes, messages, partitions
+from jamestronic_sdk.local.realtime._tasks import raise_if_cancelled
+from jamestronic_sdk.local.realtime.limits import Rate
 from jamestronic_sdk.local.realtime.protocol import RawJson
 from jamestronic_sdk.local.realtime.replication import Batch, Replication
+from jamestronic_sdk.local.realtime.rooms import Rooms
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -30,9 +35,21 @@ if TYPE_CHECKING:
     from jamestronic_sdk.local.realtime.filters import Binding
     from jamestronic_sdk.local.realtime.socket import Socket
 
-__all__ = ["LiveStream", "RealtimeOptions", "RealtimeServer"]
+__all__ = ["LiveStream", "RealtimeOptions", "RealtimeServer", "StreamState"]
 
 _log = logging.getLogger("jamestronic_sdk.local.realtime")
+
+_JANITOR_INTERVAL: Final = 60.0
+"""Seconds between looks at the partitions: also soon after a laptop slept for days. Costs one small query."""
+
+_JANITOR_RETRY_DELAY: Final = 1.0
+"""Seconds after a failure: without partitions the server is not ready."""
+
+_POOL_TIMEOUT: Final = 5.0
+"""Seconds that a question waits for a free connection; a join holds up its socket as long."""
+
+_CANCEL_INTERVAL: Final = 1.0
+"""Seconds after which what was cancelled and still runs is cancelled again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +78,67 @@ class RealtimeOptions:
     """Bytes of a client's frame; a larger one closes the socket with 1009; hosted: the same."""
     queue_limit: int = 50_000_000
     """Bytes that may wait for a slow client before it is cut off; hosted: about the same."""
+    replication_ready_timeout: float = 60.0
+    """For a join with ``replication_ready``, then the channel is closed; hosted: 60."""
+    payload_limit: int = 3_000_500
+    """Characters of JSON, or bytes, of a broadcast or a presence; hosted: 256 to 3,000 KB and 500 bytes."""
+
+    # Limits of a hosted project, off unless asked for: a test suite is faster than any of them allows.
+    private_only: bool = False
+    """Refuse public channels."""
+    connection_limit: int | None = None
+    """Sockets; hosted: 200 to 10,000."""
+    join_rate_limit: float | None = None
+    """Joins per second; hosted: 100 to 2,500."""
+    message_rate_limit: float | None = None
+    """Broadcasts per second, each sending and each delivery counts; hosted: 100 to 2,500."""
+    presence_rate_limit: float | None = None
+    """Presences per second; hosted: 20 to 1,000."""
+    client_presence_limit: int | None = None
+    """Presence messages of a channel in a window; hosted: 5."""
+    client_presence_window: float = 30.0
+    """Length of that window; hosted: 30."""
+    rate_tick: float = 5.0
+    """How often a rate is compared with its limit; hosted: 5."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LiveStream:
-    """One uninterrupted stretch of the replication stream."""
+    """One uninterrupted stretch of a replication stream."""
 
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when commits begin to be missed."""
+
+
+class StreamState:
+    """Whether a replication stream runs now."""
+
+    def __init__(self) -> None:
+        self._stream: LiveStream | None = None
+        self._is_live = asyncio.Event()
+
+    @property
+    def is_live(self) -> bool:
+        """Whether commits arrive."""
+        return self._stream is not None
+
+    def begin(self) -> None:
+        """Commits arrive from now on."""
+        self._stream = LiveStream()
+        self._is_live.set()
+
+    def end(self) -> None:
+        """Commits are missed from now on."""
+        stream, self._stream = self._stream, None
+        self._is_live.clear()
+        if stream is not None:
+            stream.ended.set()
+
+    async def wait(self) -> LiveStream:
+        """The stream, as soon as it runs."""
+        while self._stream is None:
+            await self._is_live.wait()
+        return self._stream
 
 
 class RealtimeServer:
@@ -84,72 +154,100 @@ class RealtimeServer:
         self.options: Final = options if options is not None else RealtimeOptions()
         self.is_cut = False
         """Whether new sockets are refused, see ``cut``."""
+        self.rooms: Final = Rooms()
+        self.changes_stream: Final = StreamState()
+        """Of ``postgres_changes``."""
+        self.messages_stream: Final = StreamState()
+        """Of broadcasts from the database."""
         self._sockets: set[Socket] = set()
-        self._rooms: dict[str, set[Channel]] = defaultdict(set)
         self._subscribers: dict[changes.Subscriber, Channel] = {}
-        self._stream: LiveStream | None = None
-        self._is_live = asyncio.Event()
-        self._supervisor: asyncio.Task[None] | None = None
+        self._has_partitions = False
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._joins = Rate(self.options.join_rate_limit, self.options.rate_tick)
+        self._messages = Rate(self.options.message_rate_limit, self.options.rate_tick)
+        self._presences = Rate(self.options.presence_rate_limit, self.options.rate_tick)
         dsn = context.dsn("supabase_admin", application_name="realtime")
         # One connection for the stream's questions, so that its prepared statements stay warm; others
         # for the checks of new subscriptions, so that these never wait for a large transaction.
-        self._stream_pool = AsyncConnectionPool(
-            dsn, min_size=1, max_size=1, open=False, kwargs={"autocommit": True}, name="realtime stream"
+        self._stream_pool: catalog.Pool = AsyncConnectionPool(
+            dsn,
+            min_size=1,
+            max_size=1,
+            timeout=_POOL_TIMEOUT,
+            open=False,
+            kwargs={"autocommit": True},
+            name="realtime stream",
         )
-        self._check_pool = AsyncConnectionPool(
+        self.pool: Final[catalog.Pool] = AsyncConnectionPool(
             dsn,
             min_size=1,
             max_size=4,
+            timeout=_POOL_TIMEOUT,
             open=False,
             kwargs={"autocommit": True},
             check=AsyncConnectionPool.check_connection,
             name="realtime checks",
         )
-        self._replication = Replication(
+        self._changes_replication = Replication(
             context.dsn("supabase_admin"),
             publication=catalog.PUBLICATION,
-            on_live=self._start_stream,
-            on_gap=self._end_stream,
+            slot="supabase_realtime_replication_slot",
+            on_live=self._begin_changes,
+            on_gap=self.changes_stream.end,
             on_batch=self._deliver,
+        )
+        self._messages_replication = Replication(
+            context.dsn("supabase_admin"),
+            publication=messages.PUBLICATION,
+            slot="supabase_realtime_messages_replication_slot",
+            on_live=self._begin_messages,
+            on_gap=self.messages_stream.end,
+            on_batch=self._broadcast_stored,
         )
 
     async def __aenter__(self) -> Self:
         """Start the stream; does not wait until it is live."""
         await self._stream_pool.open()
-        await self._check_pool.open()
+        await self.pool.open()
         # aiohttp may start and clean up an application in different tasks, which a TaskGroup forbids.
-        # This task is owned by the server: `aclose` ends it and waits for it.
-        self._supervisor = asyncio.get_running_loop().create_task(
-            self._replication.run(), name="realtime replication"
-        )
+        # These tasks are owned by the server: `aclose` ends them and waits for them.
+        loop = asyncio.get_running_loop()
+        self._tasks = {
+            loop.create_task(self._changes_replication.run(), name="realtime changes"),
+            loop.create_task(self._messages_replication.run(), name="realtime messages"),
+            loop.create_task(self._keep_partitions(), name="realtime janitor"),
+        }
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """End the stream and every socket; may be called twice."""
+        """End the streams and every socket; may be called twice."""
         await self.close_sockets()
-        supervisor, self._supervisor = self._supervisor, None
-        if supervisor is not None:
-            supervisor.cancel()
-            with suppress(asyncio.CancelledError):
-                await supervisor
-        await self._check_pool.close()
+        while self._tasks:
+            for task in self._tasks:
+                task.cancel()
+            # Not once: a library may take a cancellation for an error of its own, and go on.
+            _, self._tasks = await asyncio.wait(self._tasks, timeout=_CANCEL_INTERVAL)
+        await self.pool.close()
         await self._stream_pool.close()
 
     # --- health and faults --------------------------------------------------------------------------
 
     @property
     def is_ready(self) -> bool:
-        """Whether the stream runs and sockets are accepted."""
-        return self._stream is not None and not self.is_cut
+        """Whether the streams run, messages can be stored, and sockets are accepted."""
+        return (
+            self.changes_stream.is_live
+            and self.messages_stream.is_live
+            and self._has_partitions
+            and not self.is_cut
+        )
 
     async def wait_live(self) -> LiveStream:
-        """The stream, as soon as it runs."""
-        while self._stream is None:
-            await self._is_live.wait()
-        return self._stream
+        """The stream of ``postgres_changes``, as soon as it runs."""
+        return await self.changes_stream.wait()
 
     async def cut(self) -> int:
         """Break every socket, as a lost network does, and refuse new ones with 503 until ``restore``.
@@ -184,20 +282,86 @@ class RealtimeServer:
         """A socket is gone."""
         self._sockets.discard(socket)
 
-    def enter(self, channel: Channel) -> None:
-        """A channel was joined."""
-        self._rooms[channel.topic].add(channel)
+    @property
+    def is_full(self) -> bool:
+        """Whether no more sockets are accepted."""
+        limit = self.options.connection_limit
+        return limit is not None and len(self._sockets) >= limit
 
     def leave(self, channel: Channel) -> None:
         """A channel ended: nothing is sent to it any more."""
-        self._rooms[channel.topic].discard(channel)
-        if not self._rooms[channel.topic]:
-            del self._rooms[channel.topic]
+        self.rooms.leave(channel)
         self.unsubscribe(channel)
 
     def members(self, topic: str) -> Iterable[Channel]:
-        """The channels of a topic."""
-        return tuple(self._rooms.get(topic, ()))
+        """The public channels of a topic, which is given with ``realtime:``."""
+        return self.rooms.members(topic)
+
+    # --- limits -----------------------------------------------------------------------------------------
+
+    @staticmethod
+    def clock() -> float:
+        """Seconds, for rates."""
+        return time.monotonic()
+
+    @property
+    def has_too_many_joins(self) -> bool:
+        """Whether the limit of joins is reached."""
+        return self._joins.is_over(self.clock())
+
+    @property
+    def has_too_many_messages(self) -> bool:
+        """Whether the limit of messages is reached."""
+        return self._messages.is_over(self.clock())
+
+    def count_join(self) -> bool:
+        """Count a join; whether it is within the limit."""
+        now = self.clock()
+        self._joins.add(now)
+        return not self._joins.is_over(now)
+
+    def count_message(self) -> bool:
+        """Count a broadcast that was sent or delivered; whether it is within the limit."""
+        now = self.clock()
+        self._messages.add(now)
+        return not self._messages.is_over(now)
+
+    def count_presence(self) -> bool:
+        """Count a presence; whether it is within the limit."""
+        now = self.clock()
+        self._presences.add(now)
+        return not self._presences.is_over(now)
+
+    # --- broadcasts from the database -------------------------------------------------------------------
+
+    async def _begin_messages(self) -> None:
+        self.messages_stream.begin()
+
+    async def _broadcast_stored(self, batch: Batch) -> None:
+        for message in messages.stored_messages(batch):
+            if len(message.broadcast.payload) > self.options.payload_limit:
+                _log.warning("dropped a row of realtime.messages over the limit of the payload")
+            elif self.count_message():
+                self.rooms.broadcast(
+                    message.topic,
+                    message.broadcast,
+                    is_private=message.is_private,
+                    message_id=message.id,
+                )
+
+    async def _keep_partitions(self) -> None:
+        """Have partitions for the days to come, for as long as the server runs."""
+        while True:
+            delay = _JANITOR_INTERVAL
+            try:
+                async with self.pool.connection() as connection:
+                    await partitions.ensure(connection, datetime.now(UTC).date())
+                self._has_partitions = True
+            except psycopg.Error as error:
+                _log.warning("the partitions of realtime.messages were not checked: %s", error.sqlstate)
+                delay = _JANITOR_RETRY_DELAY
+            raise_if_cancelled()
+            await asyncio.sleep(delay)
 
     # --- postgres_changes -----------------------------------------------------------------------------
 
@@ -208,7 +372,7 @@ class RealtimeServer:
             BadRequestError: They can't.
             psycopg.OperationalError: The database is away.
         """
-        async with self._check_pool.connection() as connection:
+        async with self.pool.connection() as connection:
             await catalog.check_bindings(connection, role, bindings)
 
     def subscribe(self, channel: Channel, subscriber: changes.Subscriber) -> None:
@@ -221,17 +385,18 @@ class RealtimeServer:
         for subscriber in [each for each, owner in self._subscribers.items() if owner is channel]:
             del self._subscribers[subscriber]
 
-    async def _start_stream(self) -> None:
-        # Connections from before a restart of PostgreSQL are replaced before the first question.
-        await self._stream_pool.check()
-        self._stream = LiveStream()
-        self._is_live.set()
+    async def _begin_changes(self) -> None:
+        # A connection from before a restart of PostgreSQL is replaced before the first question. Not by
+        # the pool's `check`: it takes a cancellation for a broken connection (psycopg_pool 3.3.3).
+        try:
+            await self._ask_nothing()
+        except psycopg.OperationalError:
+            await self._ask_nothing()
+        self.changes_stream.begin()
 
-    def _end_stream(self) -> None:
-        stream, self._stream = self._stream, None
-        self._is_live.clear()
-        if stream is not None:
-            stream.ended.set()
+    async def _ask_nothing(self) -> None:
+        async with self._stream_pool.connection() as connection:
+            await connection.execute("")
 
     async def _deliver(self, batch: Batch) -> None:
         if not self._subscribers:
@@ -239,9 +404,8 @@ class RealtimeServer:
         try:
             deliveries = await self._resolve(batch)
         except psycopg.OperationalError:
-            # Nothing was sent yet. The connection was idle and may have died unnoticed; if the database is
-            # away, the second try fails, too, and that ends the stream: a gap.
-            await self._stream_pool.check()
+            # Nothing was sent yet. The connection was idle and may have died unnoticed; the pool has another
+            # one now. If the database is away, the second try fails, too, and that ends the stream: a gap.
             deliveries = await self._resolve(batch)
         for delivery in deliveries:
             channel = self._subscribers.get(delivery.subscriber)

@@ -13,11 +13,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import WSMsgType, web
 
-from jamestronic_sdk.errors import AuthenticationError
+from jamestronic_sdk.errors import ApiError, AuthenticationError, BadRequestError, RateLimitedError
 from jamestronic_sdk.local.realtime import credentials as tokens
 from jamestronic_sdk.local.realtime import protocol
 from jamestronic_sdk.local.realtime.channel import Channel
@@ -34,6 +35,9 @@ __all__ = ["Socket"]
 
 _log = logging.getLogger("jamestronic_sdk.local.realtime")
 
+_TOO_MANY_JOINS: Final = "ClientJoinRateLimitReached"
+"""The one refusal after which the server closes the socket."""
+
 
 class Socket:
     """A client's websocket.
@@ -49,13 +53,18 @@ class Socket:
         self, server: RealtimeServer, request: web.Request, version: Version, credentials: Credentials
     ) -> None:
         self.server: Final = server
+        self.version: Final = version
+        self.headers: Final = {
+            name.lower(): value for name, value in request.headers.items() if name.lower().startswith("x-")
+        }
+        """What policies see of the handshake; hosted: the same."""
         self._request = request
-        self._version = version
         self._credentials = credentials
         self._channels: dict[str, Channel] = {}
-        self._queue: deque[str] = deque()
+        self._queue: deque[str | bytes] = deque()
         self._queued = 0
         self._has_frames = asyncio.Event()
+        self._has_sent_all = asyncio.Event()
         self._group: asyncio.TaskGroup | None = None
         options = server.options
         self._websocket = web.WebSocketResponse(
@@ -73,7 +82,8 @@ class Socket:
             async with asyncio.TaskGroup() as group:
                 self._group = group
                 writer = group.create_task(self._write(), name="realtime writer")
-                await self._read()
+                while not writer.done() and await self._read():
+                    pass
                 writer.cancel()
                 self._drop_channels()
         finally:
@@ -108,12 +118,16 @@ class Socket:
         join_ref: str | None = None,
     ) -> None:
         """Queue a frame; a client that is too far behind is cut off."""
-        text = protocol.encode(self._version, topic, event, payload, ref=ref, join_ref=join_ref)
-        self._queue.append(text)
-        self._queued += len(text)
+        self.send_frame(protocol.encode(self.version, topic, event, payload, ref=ref, join_ref=join_ref))
+
+    def send_frame(self, frame: str | bytes) -> None:
+        """Queue a frame that is encoded already."""
+        self._queue.append(frame)
+        self._queued += len(frame)
         if self._queued > self.server.options.queue_limit:
             _log.warning("a slow client was cut off")
             self.abort()
+        self._has_sent_all.clear()
         self._has_frames.set()
 
     def reply(self, frame: Frame, payload: object) -> None:
@@ -125,91 +139,110 @@ class Socket:
             await self._has_frames.wait()
             self._has_frames.clear()
             while self._queue:
-                text = self._queue.popleft()
+                frame = self._queue.popleft()
                 try:
-                    await self._websocket.send_str(text)
+                    if isinstance(frame, str):
+                        await self._websocket.send_str(frame)
+                    else:
+                        await self._websocket.send_bytes(frame)
                 except ConnectionError:
                     return  # the reader notices, too, and ends the socket
-                self._queued -= len(text)
+                self._queued -= len(frame)
+            self._has_sent_all.set()
+
+    async def _drain(self) -> None:
+        """Wait until everything queued is sent, as long as a close may take."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self.server.options.close_timeout):
+                await self._has_sent_all.wait()
 
     # --- in -----------------------------------------------------------------------------------------
 
-    async def _read(self) -> None:
-        while True:
-            try:
-                message = await self._websocket.receive()
-            except TimeoutError:
-                await self.close(1000)
-                return
-            match message.type:
-                case WSMsgType.TEXT:
-                    frame = protocol.decode(self._version, message.data)
-                    if frame is None:
-                        _log.warning("dropped a malformed frame")
-                    else:
-                        await self._receive(frame)
-                case WSMsgType.BINARY:
-                    _log.warning("dropped a binary frame")
-                case _:
-                    return
+    async def _read(self) -> bool:
+        """One message; whether there may be more."""
+        try:
+            message = await self._websocket.receive()
+        except TimeoutError:
+            await self.close(1000)
+            return False
+        match message.type:
+            case WSMsgType.TEXT:
+                await self._receive(protocol.decode(self.version, message.data))
+            case WSMsgType.BINARY if self.version is Version.V2:
+                await self._receive(protocol.decode_binary(message.data))
+            case WSMsgType.BINARY:
+                _log.warning("dropped a binary frame")
+            case _:
+                return False
+        return True
 
-    async def _receive(self, frame: Frame) -> None:
-        if frame.topic == "phoenix" and frame.event == "heartbeat":
+    async def _receive(self, frame: Frame | None) -> None:
+        if frame is None:
+            _log.warning("dropped a malformed frame")
+        elif frame.topic == "phoenix" and frame.event == "heartbeat":
             self.reply(frame, protocol.ok_reply())
         elif frame.event == "phx_join":
             await self._join(frame)
         elif frame.event == "phx_leave":
             self._leave(frame)
         elif frame.topic in self._channels:
-            self._channels[frame.topic].receive(frame)
+            await self._channels[frame.topic].receive(frame)
         else:
             self.reply(frame, protocol.error_reply("unmatched topic"))
 
     async def _join(self, frame: Frame) -> None:
+        """Nothing else of the socket is read meanwhile: Phoenix does it the same way."""
         old = self._channels.get(frame.topic)
         if old is not None:
             self._remove(old)
         config = protocol.parse_join(frame.payload)
         try:
-            reason = self._refusal(frame.topic, config)
-            credentials = (
-                self._credentials
-                if config.access_token is None
-                else tokens.verify(self.server.context.jwt_secret, config.access_token)
-            )
+            self._check_join(frame.topic, config)
+            credentials = self._credentials
+            if config.access_token is not None:
+                context = self.server.context
+                credentials = tokens.verify(context.jwt_secret, config.access_token, key=context.signing_key)
             tokens.check_expiry(credentials)
-        except AuthenticationError as error:
-            reason, credentials = f"{error.code}: {error.message}", self._credentials
-        if reason is not None:
-            await asyncio.sleep(self.server.options.join_error_delay)
-            self.reply(frame, protocol.error_reply(reason))
-        else:
-            bindings = [{**each, "id": binding_id(each)} for each in config.postgres_changes]
-            self.reply(frame, protocol.ok_reply({"postgres_changes": bindings}))
-        if old is not None:
-            self._say_closed(old)
-        if reason is None:
             join_ref = frame.join_ref if frame.join_ref is not None else frame.ref
             channel = Channel(self, frame.topic, join_ref, config, credentials)
-            self._channels[frame.topic] = channel
-            self.server.enter(channel)
-            channel.start()
+            await channel.prepare()
+        except (AuthenticationError, ApiError) as error:
+            await self._refuse(frame, error)
+            if old is not None:
+                self._say_closed(old)
+            if isinstance(error, RateLimitedError) and error.code == _TOO_MANY_JOINS:
+                await self._drain()
+                await self.close(1001)
+            return
+        bindings = [{**each, "id": binding_id(each)} for each in config.postgres_changes]
+        self.reply(frame, protocol.ok_reply({"postgres_changes": bindings}))
+        if old is not None:
+            self._say_closed(old)
+        self._channels[frame.topic] = channel
+        channel.start()
 
-    def _refusal(self, topic: str, config: JoinConfig) -> str | None:  # noqa: PLR0911 - one reason each
-        """Why the topic can't be joined, or None."""
+    def _check_join(self, topic: str, config: JoinConfig) -> None:
+        """What needs neither a token nor the database.
+
+        Raises:
+            BadRequestError: The client's mistake.
+            RateLimitedError: Too many of something.
+        """
         if not topic.startswith(TOPIC_PREFIX):
-            return "unmatched topic"
+            raise BadRequestError("unmatched topic")
         if topic == TOPIC_PREFIX:
-            return "TopicNameRequired: You must provide a topic name"
+            raise BadRequestError("You must provide a topic name", code="TopicNameRequired")
+        if self.server.options.private_only and not config.is_private:
+            raise BadRequestError("This project only allows private channels", code="PrivateOnly")
+        if not self.server.count_join():
+            raise RateLimitedError("Too many joins per second", code=_TOO_MANY_JOINS)
         if len(self._channels) >= self.server.options.channel_limit:
-            return "ChannelRateLimitReached: Too many channels"
-        if config.is_private:
-            return "PrivateChannelsNotServed: The local Realtime server does not serve private channels"
-        if config.broadcast.replay is not None:
-            return "UnableToReplayMessages: Replay is not allowed for public channels"
-        if config.broadcast.wants_replication_ready:
-            return "ReplicationReadyNotServed: The local Realtime server does not serve `replication_ready`"
-        return None
+            raise RateLimitedError("Too many channels", code="ChannelRateLimitReached")
+
+    async def _refuse(self, frame: Frame, error: AuthenticationError | ApiError) -> None:
+        await asyncio.sleep(self.server.options.join_error_delay)
+        reason = error.message if error.code is None else f"{error.code}: {error.message}"
+        self.reply(frame, protocol.error_reply(reason))
 
     def _leave(self, frame: Frame) -> None:
         channel = self._channels.get(frame.topic)
@@ -237,7 +270,6 @@ class Socket:
     def _remove(self, channel: Channel) -> None:
         if self._channels.get(channel.topic) is channel:
             del self._channels[channel.topic]
-        self.server.leave(channel)
         channel.stop()
 
     def _drop_channels(self) -> None:
