@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from jamestronic_sdk import table as _table
     from jamestronic_sdk import tickets as _tickets
     from jamestronic_sdk._filters import ProfileRef, TicketFilters, TicketOrder
+    from jamestronic_sdk._ticket_changes import TicketChanges, TicketDigest
     from jamestronic_sdk.admin import Account
     from jamestronic_sdk.auth import Me, SignOutScope, TokenCallback
     from jamestronic_sdk.blocking._portal import Portal
@@ -684,6 +685,33 @@ class Tickets(Generic[TicketT]):
             JamesTronicError: One page failed; what was read is dropped.
         """
         return self._portal.run(lambda: self._face.fetch_all(**filters))
+
+    def changes(self, cursor: str | None = None) -> TicketChanges[TicketT]:
+        """What changed for you since a cursor, as of one moment, all pages together.
+
+        For programs that follow tickets across restarts; ``ticket_store`` does it for you while it runs.
+
+        Args:
+            cursor: Of the call before; None reads everything that you may see.
+
+        Returns:
+            ``kind`` is ``snapshot`` when everything was read, also because the cursor was too old or belongs
+            to another person or role; then what you held before is obsolete.
+
+        Raises:
+            SchemaMissingError: The database lacks ``060_sync.sql``.
+            JamesTronicError: See ``errors.py``; the cursor stays good.
+        """
+        return self._portal.run(lambda: self._face.changes(cursor))
+
+    def digest(self) -> TicketDigest:
+        """Count and checksum over the tickets that you may see: equal means that you hold the same.
+
+        Raises:
+            SchemaMissingError: The database lacks ``060_sync.sql``.
+            JamesTronicError: See ``errors.py``.
+        """
+        return self._portal.run(self._face.digest)
 
     def get(self, ticket: TicketRef) -> TicketT:
         """One ticket as it is now.

@@ -99,6 +99,15 @@ class TicketStore:
         return self._portal.read(lambda: self._face.status_reason)
 
     @property
+    def reads_change_log(self) -> bool:
+        """Whether reads ask the database what changed, which costs the same however many tickets there are.
+
+        False when the database lacks ``060_sync.sql``, or the view is not that of the signed-in role: then
+        each read is a whole one, and a ticket that went to somebody else is noticed by its absence.
+        """
+        return self._portal.read(lambda: self._face.reads_change_log)
+
+    @property
     def freshness(self) -> Freshness:
         """Whether the view is ``live``, ``polling`` or ``stale``, its age in seconds, and why."""
         return self._portal.read(lambda: self._face.freshness)
