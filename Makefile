@@ -58,6 +58,8 @@ check: setup ## Lint, format and types
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	npx --no-install pyright
+	cd / && PYTHONPATH="$(CURDIR)/src" "$(CURDIR)/node_modules/.bin/pyright" \
+		--pythonpath "$(CURDIR)/$(BIN)/python" --verifytypes jamestronic_sdk --ignoreexternal
 
 .PHONY: format
 format: setup ## Format and mend what the linter can

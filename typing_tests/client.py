@@ -1,15 +1,17 @@
 """What type checkers see; never run."""
 
 from collections.abc import AsyncIterator
-from typing import assert_type
+from typing import Any, assert_type
 
 from jamestronic_sdk import (
     Account,
     AuthChange,
     JamesTronic,
     Me,
+    Note,
     Profile,
     Role,
+    Table,
     Ticket,
     TicketStatus,
 )
@@ -34,6 +36,11 @@ async def plain() -> None:
         assert_type(await jt.tickets.query().count(), int)
         assert_type((await jt.tickets.get("")).status, TicketStatus | str)
         assert_type(await jt.profiles.list(role=Role.TECHNICIAN), list[Profile])
+        assert_type(await jt.notes.create("", body=""), Note)
+        assert_type(await jt.notes.list(""), list[Note])
+        assert_type(jt.table("parts").where("id", "eq", 1).order("id").limit(5), Table)
+        assert_type(await jt.table("parts").select(), list[dict[str, Any]])
+        assert_type(await jt.table("tickets").select_as(ShopTicket), list[ShopTicket])
         assert_type(await jt.admin.list_users(), list[Account])
         assert_type(jt.with_options(timeout=None).tickets.query().__aiter__(), AsyncIterator[Ticket])
         async for ticket in jt.tickets.query():
@@ -59,4 +66,5 @@ async def refused(jt: JamesTronic) -> None:
     await jt.tickets.list(colour="red")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     await jt.tickets.list(order="random")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await jt.tickets.get(5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    jt.table("parts").where("id", "or", 1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await jt.auth.sign_in("a", "b")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]

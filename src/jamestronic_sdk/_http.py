@@ -18,6 +18,7 @@ from email.utils import parsedate_to_datetime
 from enum import Enum
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar, cast
 
+import anyio
 import httpx
 from pydantic import TypeAdapter, ValidationError
 from supabase import AsyncClient, AsyncClientOptions
@@ -132,6 +133,7 @@ class Core:
         self._raw: AsyncClient | None = None
         self._tasks: asyncio.TaskGroup | None = None
         self._watchdog: asyncio.Task[None] | None = None
+        self._exchanges: set[anyio.CancelScope] = set()
 
     @property
     def is_open(self) -> bool:
@@ -185,7 +187,7 @@ class Core:
         self._state = _State.OPEN
 
     async def aclose(self) -> None:
-        """End the watchdog and close the sockets, also when cancelled; idempotent."""
+        """End the watchdog and what is under way, and close the sockets, also when cancelled; idempotent."""
         if self._state is not _State.OPEN:
             self._state = _State.CLOSED
             return
@@ -195,12 +197,48 @@ class Core:
         assert self._tasks is not None  # noqa: S101 - the state says so
         assert self._watchdog is not None  # noqa: S101 - the state says so
         self._watchdog.cancel()
+        for scope in self._exchanges:
+            scope.cancel()
         try:
             await self._tasks.__aexit__(None, None, None)
             if self._raw.realtime.is_connected:
                 await self._raw.realtime.close()
         finally:
             await self._http.aclose()
+
+    async def exchange(self, call: Callable[[], Awaitable[_T]], timeout: float | None) -> _T:  # noqa: ASYNC109 - of one try
+        """One exchange with a server, as a task of ours; raises what ``call`` raises.
+
+        httpcore (1.0.9) shields the giving back of a connection, but with anyio's scopes only. asyncio's own
+        cancellation, and ``asyncio.timeout`` is one, goes through those: the connection is then "active" for
+        good, and a hundred of them are the whole pool. So what is cancelled here is a scope around the call.
+
+        Raises:
+            TimeoutError: It took too long.
+            ClientClosedError: The client was closed meanwhile.
+        """
+        self.require_open()
+        assert self._tasks is not None  # noqa: S101 - the state says so
+        scope = anyio.CancelScope()
+        if timeout is not None:
+            scope.deadline = anyio.current_time() + timeout
+        task = self._tasks.create_task(_outcome(call, scope), name="jamestronic-exchange")
+        self._exchanges.add(scope)
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError:
+            scope.cancel()  # the task puts the connection in order, and ends before the client does
+            raise
+        finally:
+            self._exchanges.discard(scope)
+        outcome = None if task.cancelled() else task.result()
+        if isinstance(outcome, tuple):
+            return outcome[0]
+        if outcome is not None:
+            raise outcome
+        if not self.is_open:
+            raise _closed_meanwhile()
+        raise TimeoutError
 
     def door(self) -> AsyncGoTrueClient:
         """A client of Auth of its own, without a session: each sign-in gets one.
@@ -230,6 +268,22 @@ class Core:
         bearer = token or self.settings.key.get_secret_value()
         self._raw.options.headers["Authorization"] = f"Bearer {bearer}"
         self._raw.postgrest.auth(bearer)
+
+
+async def _outcome(
+    call: Callable[[], Awaitable[_T]], scope: anyio.CancelScope
+) -> tuple[_T] | Exception | None:
+    """What came of a call: its answer in a box, its error, or None when the scope ended it."""
+    with scope:
+        try:
+            return (await call(),)
+        except Exception as error:  # noqa: BLE001 - carried to the caller's task, and raised there
+            return error
+    return None
+
+
+def _closed_meanwhile() -> ClientClosedError:
+    return ClientClosedError("The client was closed before an answer came.", next_step="Make a new one.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,14 +341,15 @@ class Wire:
         async def once() -> _T:
             self.core.require_open()
             try:
-                async with asyncio.timeout(self.timeout):
-                    return await call()
+                return await self.core.exchange(call, self.timeout)
             except TimeoutError as error:
                 raise self._timed_out(operation) from error
             except ValidationError as error:
                 raise data_error(operation, error) from None  # pydantic's message quotes the tokens
             except AuthError as error:
                 raise self._from_auth(error, operation) from error
+            except ClientClosedError:
+                raise
             except (httpx.HTTPError, RuntimeError) as error:
                 raise self._from_httpx(error, operation) from error
 
@@ -317,10 +372,11 @@ class Wire:
         request = build(self.core.raw).request
         request.headers["Authorization"] = f"Bearer {token}"
         try:
-            async with asyncio.timeout(self.timeout):
-                response = await request.send(httpx.Headers())
+            response = await self.core.exchange(lambda: request.send(httpx.Headers()), self.timeout)
         except TimeoutError as error:
             raise self._timed_out(operation) from error
+        except ClientClosedError:
+            raise
         except (httpx.HTTPError, RuntimeError) as error:
             raise self._from_httpx(error, operation) from error
         if response.is_success:
@@ -337,9 +393,7 @@ class Wire:
     def _from_httpx(self, error: httpx.HTTPError | RuntimeError, operation: str) -> JamesTronicError:
         host = self.core.settings.host
         if not self.core.is_open:
-            return ClientClosedError(
-                f"{operation}: the client was closed before an answer came.", next_step="Make a new one."
-            )
+            return _closed_meanwhile()
         match error:
             case httpx.ConnectTimeout() | httpx.ConnectError():
                 return ConnectionFailedError(

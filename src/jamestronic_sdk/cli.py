@@ -33,19 +33,21 @@ _NOT_RUNNING: Final = 3
 """Exit code of `local status`, as of `systemctl status`."""
 
 
-app = typer.Typer(
+app: Final[typer.Typer] = typer.Typer(
     help="JamesTronic: a local Supabase, and the SQL of this package.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-local = typer.Typer(
+local: Final[typer.Typer] = typer.Typer(
     help="A Supabase for this machine, without Docker. For development only.",
     no_args_is_help=True,
     add_completion=False,
 )
-sql = typer.Typer(help="The SQL that ships with this package.", no_args_is_help=True, add_completion=False)
-fault = typer.Typer(
+sql: Final[typer.Typer] = typer.Typer(
+    help="The SQL that ships with this package.", no_args_is_help=True, add_completion=False
+)
+fault: Final[typer.Typer] = typer.Typer(
     help="Break a part of the running local stack, for tests.", no_args_is_help=True, add_completion=False
 )
 app.add_typer(local, name="local")

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from jamestronic_sdk import JamesTronic, Profile, Role
+from jamestronic_sdk import JamesTronic, NotFoundError, Profile, Role
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from jamestronic_sdk.local.stack import LocalSupabase
+    from project import Project
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,10 @@ class Person:
 class Shop:
     """Makes people through the admin API and signs them in."""
 
-    def __init__(self, supabase: LocalSupabase, service: JamesTronic) -> None:
+    def __init__(self, supabase: Project, service: JamesTronic) -> None:
         self.supabase = supabase
         self.service = service
+        self._made: list[str] = []
 
     async def person(self, role: Role | None) -> Person:
         """A confirmed account; the database's trigger makes the profile."""
@@ -43,7 +44,15 @@ class Shop:
                 "user_metadata": {"full_name": name},
             }
         )
+        self._made.append(made.user.id)
         return Person(f"{name}@example.test", password, made.user.id)
+
+    async def leave(self) -> None:
+        """Remove the people from a project that lives on."""
+        if self.supabase.stack is None:
+            for user_id in self._made:
+                with suppress(NotFoundError):
+                    await self.service.admin.delete_user(user_id)
 
     def client(self, **options: Any) -> JamesTronic:
         return JamesTronic(self.supabase.url, self.supabase.anon_key, env_file=None, **options)
@@ -61,6 +70,10 @@ class Shop:
 
 
 @asynccontextmanager
-async def open_shop(supabase: LocalSupabase) -> AsyncIterator[Shop]:
+async def open_shop(supabase: Project) -> AsyncIterator[Shop]:
     async with JamesTronic(supabase.url, supabase.service_role_key, env_file=None) as service:
-        yield Shop(supabase, service)
+        shop = Shop(supabase, service)
+        try:
+            yield shop
+        finally:
+            await shop.leave()

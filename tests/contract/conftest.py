@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import httpx
+import pytest
 import pytest_asyncio
 from conftest_stacks import local_supabase, untouched_supabase
 from local_auth_support import Api, stock_client
+from project import Project
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -17,6 +19,13 @@ if TYPE_CHECKING:
     from jamestronic_sdk.local.stack import LocalSupabase
 
 __all__ = ["local_supabase", "untouched_supabase"]
+
+
+@pytest.fixture(scope="session")
+def project(request: pytest.FixtureRequest) -> Project:
+    """What the client is tested against: the local stack, or the project that the environment names."""
+    named = Project.of_environment()
+    return named or Project.of_stack(request.getfixturevalue("local_supabase"))
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

@@ -16,31 +16,29 @@ from jamestronic_sdk.blocking import JamesTronic
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from jamestronic_sdk.local.stack import LocalSupabase
+    from project import Project
 
 
 @pytest.fixture
-def service(local_supabase: LocalSupabase) -> Iterator[JamesTronic]:
-    with JamesTronic(local_supabase.url, local_supabase.service_role_key, env_file=None) as jt:
+def service(project: Project) -> Iterator[JamesTronic]:
+    with JamesTronic(project.url, project.service_role_key, env_file=None) as jt:
         yield jt
 
 
 @contextmanager
-def signed_in(
-    stack: LocalSupabase, service: JamesTronic, role: Role, **options: Any
-) -> Iterator[JamesTronic]:
+def signed_in(project: Project, service: JamesTronic, role: Role, **options: Any) -> Iterator[JamesTronic]:
     """A client of a new person."""
     email, password = f"{role}-{uuid4().hex[:8]}@example.test", uuid4().hex
     service.admin.create_user(email=email, role=role, password=password, full_name=f"A {role}")
-    with JamesTronic(stack.url, stack.anon_key, env_file=None, **options) as jt:
+    with JamesTronic(project.url, project.anon_key, env_file=None, **options) as jt:
         jt.auth.sign_in(email=email, password=password)
         yield jt
 
 
-def test_a_day_at_work(local_supabase: LocalSupabase, service: JamesTronic) -> None:
+def test_a_day_at_work(project: Project, service: JamesTronic) -> None:
     with (
-        signed_in(local_supabase, service, Role.ADMIN) as admin,
-        signed_in(local_supabase, service, Role.TECHNICIAN) as technician,
+        signed_in(project, service, Role.ADMIN) as admin,
+        signed_in(project, service, Role.TECHNICIAN) as technician,
     ):
         me = technician.auth.me.profile
         with technician.ticket_store() as store:
@@ -62,12 +60,12 @@ def test_a_day_at_work(local_supabase: LocalSupabase, service: JamesTronic) -> N
         admin.auth.sign_out()
 
 
-def test_many_threads_walk_and_command_at_once(local_supabase: LocalSupabase, service: JamesTronic) -> None:
+def test_many_threads_walk_and_command_at_once(project: Project, service: JamesTronic) -> None:
     """8 threads claim 40 tickets: each ticket is somebody's exactly once, and one client carries them all."""
     title = f"batch {uuid4().hex}"
     with (
-        signed_in(local_supabase, service, Role.ADMIN) as admin,
-        signed_in(local_supabase, service, Role.TECHNICIAN) as technician,
+        signed_in(project, service, Role.ADMIN) as admin,
+        signed_in(project, service, Role.TECHNICIAN) as technician,
         ThreadPoolExecutor(8) as executor,
     ):
         made = list(executor.map(lambda _: admin.tickets.create(title=title), range(40)))
@@ -78,9 +76,9 @@ def test_many_threads_walk_and_command_at_once(local_supabase: LocalSupabase, se
         assert [len(page) for page in admin.tickets.query(text=title).pages(size=15)] == [15, 15, 10]
 
 
-def test_a_session_renews_in_the_background(local_supabase: LocalSupabase, service: JamesTronic) -> None:
+def test_a_session_renews_in_the_background(project: Project, service: JamesTronic) -> None:
     told = threading.Event()
-    with signed_in(local_supabase, service, Role.STAFF) as jt:
+    with signed_in(project, service, Role.STAFF) as jt:
         jt.auth.on_token(lambda token: told.set() if token else None)
         old = jt.auth.access_token()
         assert jt.auth.renew(old)

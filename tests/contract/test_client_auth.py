@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import pytest
 from client_people import Shop, open_shop
+from project import Project
 
 from jamestronic_sdk import (
     BadRequestError,
@@ -34,8 +35,8 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-async def shop(local_supabase: LocalSupabase) -> AsyncIterator[Shop]:
-    async with open_shop(local_supabase) as opened:
+async def shop(project: Project) -> AsyncIterator[Shop]:
+    async with open_shop(project) as opened:
         yield opened
 
 
@@ -99,7 +100,10 @@ async def test_no_server() -> None:
 
 
 async def test_a_database_without_the_sql() -> None:
-    async with LocalSupabase(port=0, apply_sql=False) as supabase, open_shop(supabase) as shop:
+    async with (
+        LocalSupabase(port=0, apply_sql=False) as supabase,
+        open_shop(Project.of_stack(supabase)) as shop,
+    ):
         person = await shop.person(Role.ADMIN)
         async with shop.client() as jt:
             with pytest.raises(SchemaMissingError, match=r"010_schema\.sql"):

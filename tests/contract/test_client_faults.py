@@ -21,6 +21,8 @@ from jamestronic_sdk.local.tokens import make_jwt, verify_jwt
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
+    from project import Project
+
     from jamestronic_sdk.local.stack import LocalSupabase
 
 # 30 % of all tries fail: ten repeats make a whole call fail once in 500,000.
@@ -28,15 +30,15 @@ PATIENT = RetryPolicy(retries=10, base=0.01, cap=0.05)
 
 
 @pytest.fixture
-async def shop(local_supabase: LocalSupabase) -> AsyncIterator[Shop]:
-    async with open_shop(local_supabase) as opened:
+async def shop(project: Project) -> AsyncIterator[Shop]:
+    async with open_shop(project) as opened:
         yield opened
 
 
 @pytest.fixture
-async def proxy(local_supabase: LocalSupabase) -> AsyncIterator[FaultProxy]:
+async def proxy(project: Project) -> AsyncIterator[FaultProxy]:
     rng = random.Random(20261122)  # noqa: S311 - for tests
-    async with FaultProxy(local_supabase.url, rng).serving() as running:
+    async with FaultProxy(project.url, rng).serving() as running:
         yield running
 
 
@@ -128,7 +130,7 @@ async def test_reads_all_succeed_through_30_percent_faults(
 
 
 async def test_no_command_is_applied_twice_through_30_percent_faults(
-    shop: Shop, proxy: FaultProxy, local_supabase: LocalSupabase, capsys: pytest.CaptureFixture[str]
+    shop: Shop, proxy: FaultProxy, project: Project, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The database counts the changes of each ticket: as many as commands, though answers were lost."""
     batch = uuid4().hex
@@ -136,7 +138,7 @@ async def test_no_command_is_applied_twice_through_30_percent_faults(
     failed = 0
     async with (
         behind(proxy, shop, Role.ADMIN, retries=PATIENT) as jt,
-        changes_counted(local_supabase) as counted,
+        changes_counted(project.require_stack()) as counted,
     ):
         proxy.rate = 0.3
         done: dict[str, int] = {}

@@ -13,12 +13,12 @@ from jamestronic_sdk import BadRequestError, NotFoundError, PermissionDeniedErro
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from jamestronic_sdk.local.stack import LocalSupabase
+    from project import Project
 
 
 @pytest.fixture
-async def shop(local_supabase: LocalSupabase) -> AsyncIterator[Shop]:
-    async with open_shop(local_supabase) as opened:
+async def shop(project: Project) -> AsyncIterator[Shop]:
+    async with open_shop(project) as opened:
         yield opened
 
 

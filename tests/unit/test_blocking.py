@@ -322,14 +322,16 @@ class TestStore:
 
     @pytest.mark.parametrize("what", ["store", "client"])
     def test_a_callback_may_close(self, jt: JamesTronic, what: str) -> None:
-        done = threading.Event()
+        go, done = threading.Event(), threading.Event()
         with jt.ticket_store() as store:
 
             def on_event(_: object) -> None:
+                assert go.wait(10)
                 (store if what == "store" else jt).close()
                 done.set()
 
             ties = [store.subscribe(on_event, initial=True) for _ in range(3)]
+            go.set()
             assert done.wait(10)
             until(lambda: not any(tie.is_active for tie in ties))
         assert store.status is StoreStatus.CLOSED

@@ -44,7 +44,7 @@ class Subscription:
 
     def __init__(self, stream: EventStream) -> None:
         self._stream: Final = stream
-        self.failures = 0
+        self.failures: int = 0
         """How often the callback raised; each time was logged, and none ended the subscription."""
 
     @property
@@ -97,6 +97,15 @@ class TicketStore:
     def status_reason(self) -> str | None:
         """Why it is not live; None while it is."""
         return self._portal.read(lambda: self._face.status_reason)
+
+    @property
+    def reads_change_log(self) -> bool:
+        """Whether reads ask the database what changed, which costs the same however many tickets there are.
+
+        False when the database lacks ``060_sync.sql``, or the view is not that of the signed-in role: then
+        each read is a whole one, and a ticket that went to somebody else is noticed by its absence.
+        """
+        return self._portal.read(lambda: self._face.reads_change_log)
 
     @property
     def freshness(self) -> Freshness:

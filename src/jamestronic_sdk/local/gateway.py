@@ -156,7 +156,7 @@ class Gateway:
         self._mailbox: Final = mailbox
         self._session: aiohttp.ClientSession | None = None
         self._head_session: aiohttp.ClientSession | None = None
-        self.application: Final = web.Application(middlewares=[self._middleware])
+        self.application: Final[web.Application] = web.Application(middlewares=[self._middleware])
         self.application.on_response_prepare.append(_finish_headers)
         self.application.cleanup_ctx.append(self._client_sessions)
         router = self.application.router

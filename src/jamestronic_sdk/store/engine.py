@@ -144,7 +144,7 @@ class Engine:
     def __init__(self, view: View, config: EngineConfig | None = None) -> None:
         self.view: Final = view
         self.config: Final = config or EngineConfig()
-        self.revision = 0
+        self.revision: int = 0
         """Rises with every change of ``tickets``."""
         self._status: StoreStatus | None = None
         self._reason: str | None = None

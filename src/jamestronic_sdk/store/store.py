@@ -79,7 +79,7 @@ class Subscription:
 
     def __init__(self, stream: EventStream) -> None:
         self._stream = stream
-        self.failures = 0
+        self.failures: int = 0
         """How often the callback raised; each time was logged, and none ended the subscription."""
 
     @property

@@ -113,7 +113,7 @@ class EventStream(Stream["TicketEvent"]):
         super().__init__(limit)
         self._view: Final = view
         self._by_ticket: dict[UUID, list[TicketEvent]] = {}
-        self.merged = 0
+        self.merged: int = 0
         """How many events were merged into others because the reader was slow."""
 
     @override

@@ -50,12 +50,12 @@ __all__ = ["MAILBOX", "make_app"]
 
 _LOG: Final = logging.getLogger("jamestronic_sdk.local.auth")
 
-MAILBOX: Final = web.AppKey("mailbox", Mailbox)
+MAILBOX: Final[web.AppKey[Mailbox]] = web.AppKey("mailbox", Mailbox)
 """Where the application keeps its mailbox."""
 
 Endpoint: TypeAlias = Callable[[web.Request, AuthServer], Awaitable[web.StreamResponse]]
 
-ENDPOINTS: Final[tuple[tuple[str, str, Endpoint], ...]] = (
+_ENDPOINTS: Final[tuple[tuple[str, str, Endpoint], ...]] = (
     ("GET", "/health", information.health),
     ("GET", "/settings", information.settings),
     ("GET", "/.well-known/jwks.json", information.jwks),
@@ -144,7 +144,7 @@ def make_app(context: LocalContext, settings: AuthSettings | None = None) -> web
     app = web.Application(middlewares=[_problems(chosen.request_timeout)])
     app[MAILBOX] = server.mailbox
     app.cleanup_ctx.append(_pool_of(server))
-    for method, path, endpoint in ENDPOINTS:
+    for method, path, endpoint in _ENDPOINTS:
         app.router.add_route(method, path, _bound(endpoint, server, f"{method} {path}"))
     for method, path in MISSING:
         app.router.add_route(method, path, _missing(path))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["REALTIME", "RealtimeOptions", "RealtimeServer", "make_app"]
 
-REALTIME: Final = web.AppKey("REALTIME", RealtimeServer)
+REALTIME: Final[web.AppKey[RealtimeServer]] = web.AppKey("REALTIME", RealtimeServer)
 """Where ``make_app`` puts its server."""
 
 

@@ -158,7 +158,7 @@ class RealtimeServer:
     def __init__(self, context: LocalContext, options: RealtimeOptions | None = None) -> None:
         self.context: Final = context
         self.options: Final = options if options is not None else RealtimeOptions()
-        self.is_cut = False
+        self.is_cut: bool = False
         """Whether new sockets are refused, see ``cut``."""
         self.rooms: Final = Rooms()
         self.changes_stream: Final = StreamState()
