@@ -85,8 +85,8 @@ async def test_track_update_untrack(ada: RawClient, bob: RawClient, room: str) -
     for payload, leaves in (({"at": "home"}, {}), ({"at": "work"}, {"ada": [{"at": "home"}]})):
         await send(ada, room, "track", payload=payload)
         assert await reply(ada) == OK
-        for client in (ada, bob):
-            assert await diff(client) == {"joins": {"ada": [payload]}, "leaves": leaves}
+        for member in (ada, bob):
+            assert await diff(member) == {"joins": {"ada": [payload]}, "leaves": leaves}
     await send(ada, room, "TRACK", payload={"at": "work"})  # any case; the same again changes nothing
     assert await reply(ada) == OK
     await send(ada, room, "untrack")

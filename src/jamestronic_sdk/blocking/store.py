@@ -112,11 +112,6 @@ class TicketStore:
         """Whether the view is ``live``, ``polling`` or ``stale``, its age in seconds, and why."""
         return self._portal.read(lambda: self._face.freshness)
 
-    @property
-    def reads_change_log(self) -> bool:
-        """Whether reads ask the database what changed: the cost does not grow with the tickets."""
-        return self._portal.read(lambda: self._face.reads_change_log)
-
     def events(self, *, initial: bool = False, limit: int = _EVENT_LIMIT) -> EventStream:
         """What happens from now on, as an iterator of its own; each step waits for the next event.
 
