@@ -91,8 +91,8 @@ async def test_track_update_untrack(ada: RawClient, bob: RawClient, room: str) -
     assert await reply(ada) == OK
     await send(ada, room, "untrack")
     assert await reply(ada) == OK
-    for client in (ada, bob):
-        assert await diff(client) == {"joins": {}, "leaves": {"ada": [{"at": "work"}]}}
+    for each in (ada, bob):
+        assert await diff(each) == {"joins": {}, "leaves": {"ada": [{"at": "work"}]}}
 
 
 async def test_references_link_updates(ada: RawClient, room: str) -> None:
@@ -228,8 +228,8 @@ async def test_presence_that_may_not_be_read(
 ) -> None:
     """Neither state nor diffs; broadcasts come."""
     async with policies(database, room, "read broadcast", "write presence"):
-        for client in (ada, bob):
-            answer = await client.join(room, private=True, presence={"enabled": True})
+        for each in (ada, bob):
+            answer = await each.join(room, private=True, presence={"enabled": True})
             assert answer["status"] == "ok"
         await send(ada, room, "track", payload={})
         assert await reply(ada) == OK
