@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from client_support import ANON_KEY, FAST, SERVICE_KEY, Service, never, ok, serving, ticket
+from client_support import ANON_KEY, FAST, SERVICE_KEY, Service, api_error, never, ok, serving, ticket
 
 from jamestronic_sdk import (
     BlockingCallError,
@@ -95,7 +95,7 @@ def test_calls_answer_and_nothing_is_left(service: Service) -> None:
 
 
 def test_before_and_after_it_is_open(service: Service) -> None:
-    jt = client(service)
+    jt = client(service, SERVICE_KEY)
     with pytest.raises(ClientClosedError, match="with JamesTronic"):
         jt.tickets.list()
     with jt, pytest.raises(ClientClosedError, match="only once"):
@@ -262,11 +262,12 @@ def test_errors_keep_their_class(service: Service) -> None:
 
 
 class TestStore:
-    """Without Realtime (the service answers 418 there) the store polls."""
+    """Without Realtime (the service answers 418 there) and without ``060_sync.sql`` the store polls whole views."""
 
     @pytest.fixture
     def jt(self, service: Service) -> Iterator[JamesTronic]:
         service.script("GET /rest/v1/tickets", lambda: ok([ticket()], **{"Content-Range": "0-0/1"}))
+        service.script("POST /rest/v1/rpc/sync_tickets", lambda: api_error(404, "PGRST202", "no function"))
         with client(service, SERVICE_KEY) as jt:
             yield jt
 
