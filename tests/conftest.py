@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-
 EXPECTED = "(expected)"
 """Ends the reason of a skip that CI accepts: what the test needs can't be had on that machine."""
 
