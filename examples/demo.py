@@ -335,16 +335,18 @@ async def keep(stack: LocalSupabase) -> None:
     for line in lines:
         print(f"  {line}")
     console.print("\nCtrl-C stops it and removes its data.")
-    await stack.wait()
+    with contextlib.suppress(asyncio.CancelledError):
+        await stack.wait()
 
 
 async def main(*, keep_up: bool) -> bool:
     """Run the demo; answers whether every side was right."""
     began = time.monotonic()
+    if (task := asyncio.current_task()) is not None:
+        # asyncio.run does the same for SIGINT.
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     async with contextlib.AsyncExitStack() as stack:
         supabase = await stack.enter_async_context(LocalSupabase(port=0))
-        for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, supabase.stop)
         console.print(f"Local Supabase at {supabase.url}, ready after {time.monotonic() - began:.1f} s")
         ids = await seed(supabase.url, supabase.service_role_key)
         env = {"SUPABASE_URL": supabase.url, "SUPABASE_KEY": supabase.anon_key}
@@ -372,6 +374,9 @@ if __name__ == "__main__":
     parser.add_argument("--keep", action="store_true", help="stay up afterwards")
     try:
         is_right = asyncio.run(main(keep_up=parser.parse_args().keep))
+    except* (KeyboardInterrupt, asyncio.CancelledError):
+        print("interrupted; everything that was started is stopped", file=sys.stderr)
+        is_right = False
     except* (DemoFailedError, JamesTronicError) as failures:
         first: BaseException = failures
         while isinstance(first, BaseExceptionGroup):

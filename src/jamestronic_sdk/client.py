@@ -24,7 +24,7 @@ from jamestronic_sdk._redact import mask
 from jamestronic_sdk._unset import UNSET, Unset
 from jamestronic_sdk.admin import Admin
 from jamestronic_sdk.auth import Auth
-from jamestronic_sdk.errors import ConfigurationError, DataError
+from jamestronic_sdk.errors import ConfigurationError, DataError, NotSignedInError
 from jamestronic_sdk.models import Ticket, TicketT
 from jamestronic_sdk.notes import Notes
 from jamestronic_sdk.profiles import Profiles
@@ -247,17 +247,14 @@ class JamesTronic(Generic[TicketT]):
             ConfigurationError: An interval is not positive, or the role is unknown to this version.
         """
         from jamestronic_sdk.store.assembly import assemble_store  # noqa: PLC0415 - imports websockets
-        from jamestronic_sdk.store.views import View  # noqa: PLC0415
 
-        if self.settings.is_service and not self._auth.is_signed_in:
-            own = View.overview()
-        else:
-            me = self._auth.me
-            own = View.of_role(me.role, me.profile_id)
+        own = self._own_view()
         view = view or own
+        if view is None:
+            raise NotSignedInError("ticket_store: nobody is signed in.", next_step="Sign in, or give a view.")
         return assemble_store(
             view=view,
-            is_own_view=(view.kind, view.profile_id) == (own.kind, own.profile_id),
+            is_own_view=own is not None and own.is_of_same_person(view),
             settings=self.settings,
             auth=self._auth,
             tickets=self._tickets,
@@ -274,6 +271,15 @@ class JamesTronic(Generic[TicketT]):
     def admin(self) -> Admin:
         """Accounts and roles; needs the service key."""
         return self._admin
+
+    def _own_view(self) -> View | None:
+        """The view that follows the signed-in role; with a service key and nobody signed in, all tickets."""
+        from jamestronic_sdk.store.views import View  # noqa: PLC0415
+
+        if self._auth.is_signed_in:
+            me = self._auth.me
+            return View.of_role(me.role, me.profile_id)
+        return View.overview() if self.settings.is_service else None
 
     @property
     def is_open(self) -> bool:

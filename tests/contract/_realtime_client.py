@@ -110,3 +110,22 @@ async def raw_client(url: str, key: str) -> AsyncIterator[RawClient]:
 def binding(table: str, event: str = "*", **more: object) -> dict[str, Any]:
     """A binding on a table of schema public."""
     return {"event": event, "schema": "public", "table": table, **more}
+
+
+ALICE = "aaaaaaaa-0000-4000-8000-000000000001"
+BOB = "bbbbbbbb-0000-4000-8000-000000000002"
+OWNED = "id int primary key, owner uuid, note text"
+OWN_ROWS = (
+    "create policy own on public.{} for select to authenticated using "
+    "(owner = (current_setting('request.jwt.claims', true)::json ->> 'sub')::uuid)"
+)
+
+
+async def changes_until(client: RawClient, fence: str) -> list[dict[str, Any]]:
+    """All changes until the row that a test wrote last: an INSERT into the table ``fence``."""
+    found: list[dict[str, Any]] = []
+    while True:
+        data = await client.change()
+        if data["table"] == fence:
+            return found
+        found.append(data)

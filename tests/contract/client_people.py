@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+from project import Project
+
 from jamestronic_sdk import JamesTronic, NotFoundError, Profile, Role
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from project import Project
+    from jamestronic_sdk.local.stack import LocalSupabase
 
 
 @dataclass(frozen=True)
@@ -70,9 +72,11 @@ class Shop:
 
 
 @asynccontextmanager
-async def open_shop(supabase: Project) -> AsyncIterator[Shop]:
-    async with JamesTronic(supabase.url, supabase.service_role_key, env_file=None) as service:
-        shop = Shop(supabase, service)
+async def open_shop(supabase: Project | LocalSupabase) -> AsyncIterator[Shop]:
+    """A shop in a project, or in a stack."""
+    project = supabase if isinstance(supabase, Project) else Project.of_stack(supabase)
+    async with JamesTronic(project.url, project.service_role_key, env_file=None) as service:
+        shop = Shop(project, service)
         try:
             yield shop
         finally:

@@ -118,3 +118,27 @@ async def test_supabase_js_broadcasts_is_present_and_joins_private_channels(
     left = facts["from the database"]
     assert (left["event"], left["payload"]["ticket_id"]) == ("ticket_left", str(ticket.id))
     assert facts["replayed"]["meta"]["replayed"] is True
+
+
+async def test_supabase_js_signs_in_in_every_way(local_supabase: LocalSupabase) -> None:
+    """Codes, links with PKCE, a provider, two factors, nobody in particular, invitations."""
+    keys = (local_supabase.anon_key, local_supabase.service_role_key)
+    async with running("auth.mjs", local_supabase.url, *keys) as told:
+        facts = [fact async for fact in told]
+
+    assert facts == [
+        {
+            "wrongCode": [403, "otp_expired"],
+            "otp": True,
+            "sms": True,
+            "pkce": True,
+            "oauth": [True, "github", "string"],
+            "qr": True,
+            "aal": ["aal2", "aal2", ["totp", "password"]],
+            "factors": 1,
+            "anonymous": True,
+            "invited": [True, "invite"],
+            "reset": True,
+            "recovery": "recovery",
+        }
+    ]

@@ -463,6 +463,26 @@ async def test_change_of_number_is_confirmed_by_its_code(api: Api) -> None:
     refused(await api.call("PUT", "/user", {"phone": phone}, token=other), 422, "phone_exists")
 
 
+async def test_numbers_may_be_confirmed_by_themselves(api: Api) -> None:
+    """A session at once; a code for who asks for one; another number without a message."""
+    phone, other = new_phone(), new_phone()
+    async with server_with(api, AuthSettings(is_phone_enabled=True, is_phone_autoconfirmed=True)) as server:
+        session = (await server.call("POST", "/signup", {"phone": phone, "password": PASSWORD})).json()
+        assert "phone_confirmed_at" in session["user"]
+        assert await server.mailbox(phone) == []
+        twice = await server.call("POST", "/signup", {"phone": phone, "password": PASSWORD})
+        refused(twice, 422, "user_already_exists")
+        await server.call("POST", "/otp", {"phone": phone})
+        code = (await server.mail(phone, "sms"))["code"]
+        answer = {"type": "sms", "phone": phone, "token": code}
+        assert (await server.call("POST", "/verify", answer)).status_code == 200
+        token = session["access_token"]
+        changed = (await server.call("PUT", "/user", {"phone": other}, token=token)).json()
+        assert changed["phone"] == other.removeprefix("+")
+        assert await server.mailbox(other) == []
+        assert (await server.call("GET", "/settings")).json()["phone_autoconfirm"] is True
+
+
 async def test_code_by_text_message_is_good_for_a_minute(api: Api) -> None:
     """As on hosted projects."""
     phone = new_phone()
@@ -636,3 +656,18 @@ async def test_anonymous_user_becomes_a_known_one(api: Api, client: AsyncGoTrueC
     assert known["app_metadata"]["providers"] == ["email"]
     assert known["user_metadata"]["cart"] == 1
     assert (await api.sign_in(Person(known["id"], email)))["user"]["id"] == anonymous.user.id
+
+
+async def test_anonymous_user_confirms_an_address_where_that_is_asked(api: Api) -> None:
+    """Until then they are anonymous; there is no old address that could agree."""
+    settings = AuthSettings(is_email_autoconfirmed=False, is_anonymous_enabled=True)
+    async with server_with(api, settings) as server:
+        token = (await server.call("POST", "/signup", {})).json()["access_token"]
+        email = new_email()
+        waiting = (await server.call("PUT", "/user", {"email": email}, token=token)).json()
+        session = fragment(await follow(server, await server.mail(email, "email_change")))
+        user = (await server.call("GET", "/user", token=session["access_token"])).json()
+
+    assert (waiting["is_anonymous"], waiting["new_email"]) == (True, email)
+    assert (user["is_anonymous"], user["email"]) == (False, email)
+    assert "email_confirmed_at" in user

@@ -14,7 +14,9 @@ from uuid import UUID, uuid4
 import aiohttp
 import pytest
 from _realtime_client import DEADLINE, RawClient, raw_client
-from _realtime_fixtures import Database, RunningRealtime, connected_database, running_realtime
+from _realtime_fixtures import Database, RunningRealtime, running_realtime
+from realtime import AsyncRealtimeChannel, AsyncRealtimeClient, RealtimeSubscribeStates
+from realtime_fixtures import client, context, database, fence, realtime  # noqa: F401 - fixtures
 from sql_support import committed_world
 from websockets.asyncio.client import connect
 
@@ -31,36 +33,6 @@ if TYPE_CHECKING:
 
 SUBJECT = "cccccccc-0000-4000-8000-000000000003"
 OK = {"status": "ok", "response": {}}
-
-
-@pytest.fixture(scope="module")
-def context(local_supabase: LocalSupabase) -> LocalContext:
-    return local_supabase.context
-
-
-@pytest.fixture(scope="module")
-async def realtime(context: LocalContext) -> AsyncIterator[RunningRealtime]:
-    async with running_realtime(context) as running:
-        await ready(running)
-        yield running
-
-
-async def ready(realtime: RunningRealtime) -> None:
-    async with asyncio.timeout(DEADLINE):
-        while not realtime.server.is_ready:  # noqa: ASYNC110 - it has no event
-            await asyncio.sleep(0.01)
-
-
-@pytest.fixture(scope="module")
-async def database(context: LocalContext) -> AsyncIterator[Database]:
-    async with connected_database(context) as connected:
-        yield connected
-
-
-@pytest.fixture
-async def client(realtime: RunningRealtime) -> AsyncIterator[RawClient]:
-    async with raw_client(realtime.url, realtime.context.anon_key) as connected:
-        yield connected
 
 
 @pytest.fixture
@@ -816,3 +788,48 @@ async def test_too_many_sockets(context: LocalContext) -> None:
         url = f"{realtime.url}/websocket?apikey={context.anon_key}"
         async with aiohttp.ClientSession() as http, http.get(url) as response:
             assert (response.status, await response.json()) == (429, {"error": "Too many connected users"})
+
+
+# --- the stock Python client ------------------------------------------------------------------------------
+
+
+def options(**config: Any) -> Any:
+    """Of a channel, typed loosely: the client asks for all keys."""
+    return {"config": config}
+
+
+async def test_the_stock_python_client(local_supabase: LocalSupabase, database: Database, room: str) -> None:
+    """Broadcast, presence and a private channel, through the gateway."""
+    clients = [
+        AsyncRealtimeClient(f"{local_supabase.url}/realtime/v1", token=key)
+        for key in (local_supabase.anon_key, local_supabase.service_role_key)
+    ]
+    states: asyncio.Queue[Any] = asyncio.Queue()
+    heard: asyncio.Queue[Any] = asyncio.Queue()
+    present: asyncio.Queue[str] = asyncio.Queue()
+
+    async def subscribed(channel: AsyncRealtimeChannel) -> None:
+        await channel.subscribe(lambda state, _error: states.put_nowait(state))
+        assert await states.get() == RealtimeSubscribeStates.SUBSCRIBED
+
+    try:
+        async with asyncio.timeout(DEADLINE):
+            anon, service = clients
+            reader = anon.channel(room, options(private=False))
+            reader.on_broadcast("cursor", heard.put_nowait)
+            reader.on_presence_join(lambda key, _current, _new: present.put_nowait(key))
+            await subscribed(reader)
+            writer = service.channel(room, options(private=False, presence={"key": "ada"}))
+            await subscribed(writer)
+            await writer.send_broadcast("cursor", {"x": 1})
+            assert (await heard.get())["payload"] == {"x": 1}
+            await writer.track({"name": "Ada"})
+            assert await present.get() == "ada"
+            private = service.channel(f"{room}-private", options(private=True))
+            private.on_broadcast("told", heard.put_nowait)
+            await subscribed(private)
+            await database.run(f"""select realtime.send('{{"n": 1}}', 'told', '{room}-private')""")
+            assert (await heard.get())["payload"]["n"] == 1
+    finally:
+        for client in clients:
+            await client.close()

@@ -9,7 +9,8 @@ from uuid import UUID, uuid4
 
 import pytest
 from _realtime_client import DEADLINE, RawClient, raw_client
-from _realtime_fixtures import Database, RunningRealtime, connected_database, running_realtime
+from _realtime_fixtures import Database, RunningRealtime, running_realtime
+from realtime_fixtures import client, context, database, fence, realtime  # noqa: F401 - fixtures
 
 from jamestronic_sdk.local.realtime.app import RealtimeOptions
 
@@ -17,27 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from jamestronic_sdk.local.context import LocalContext
-    from jamestronic_sdk.local.stack import LocalSupabase
 
 OK = {"status": "ok", "response": {}}
 FAILED = {"status": "error", "response": {}}
-
-
-@pytest.fixture(scope="module")
-def context(local_supabase: LocalSupabase) -> LocalContext:
-    return local_supabase.context
-
-
-@pytest.fixture(scope="module")
-async def realtime(context: LocalContext) -> AsyncIterator[RunningRealtime]:
-    async with running_realtime(context) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-async def database(context: LocalContext) -> AsyncIterator[Database]:
-    async with connected_database(context) as connected:
-        yield connected
 
 
 @pytest.fixture
@@ -102,14 +85,14 @@ async def test_track_update_untrack(ada: RawClient, bob: RawClient, room: str) -
     for payload, leaves in (({"at": "home"}, {}), ({"at": "work"}, {"ada": [{"at": "home"}]})):
         await send(ada, room, "track", payload=payload)
         assert await reply(ada) == OK
-        for client in (ada, bob):
-            assert await diff(client) == {"joins": {"ada": [payload]}, "leaves": leaves}
+        for member in (ada, bob):
+            assert await diff(member) == {"joins": {"ada": [payload]}, "leaves": leaves}
     await send(ada, room, "TRACK", payload={"at": "work"})  # any case; the same again changes nothing
     assert await reply(ada) == OK
     await send(ada, room, "untrack")
     assert await reply(ada) == OK
-    for client in (ada, bob):
-        assert await diff(client) == {"joins": {}, "leaves": {"ada": [{"at": "work"}]}}
+    for each in (ada, bob):
+        assert await diff(each) == {"joins": {}, "leaves": {"ada": [{"at": "work"}]}}
 
 
 async def test_references_link_updates(ada: RawClient, room: str) -> None:
@@ -245,8 +228,8 @@ async def test_presence_that_may_not_be_read(
 ) -> None:
     """Neither state nor diffs; broadcasts come."""
     async with policies(database, room, "read broadcast", "write presence"):
-        for client in (ada, bob):
-            answer = await client.join(room, private=True, presence={"enabled": True})
+        for each in (ada, bob):
+            answer = await each.join(room, private=True, presence={"enabled": True})
             assert answer["status"] == "ok"
         await send(ada, room, "track", payload={})
         assert await reply(ada) == OK

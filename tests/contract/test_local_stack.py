@@ -225,7 +225,7 @@ async def test_a_foreign_folder_is_refused_and_unchanged(folder: Path) -> None:
     assert before == [(p.name, p.stat().st_mode, p.stat().st_uid) for p in (folder, *folder.iterdir())]
 
 
-@pytest.mark.skipif(not AS_ROOT, reason="only root runs PostgreSQL as somebody else")
+@pytest.mark.skipif(not AS_ROOT, reason="only root runs PostgreSQL as somebody else (expected)")
 async def test_a_folder_that_nobody_can_enter_is_refused(folder: Path) -> None:
     """Root's PostgreSQL runs as `nobody`; the message names the folder in the way, which stays as it is."""
     closed = folder.parent / "closed"
@@ -456,7 +456,7 @@ def reachable_python(account: Account) -> str | None:
     return None
 
 
-@pytest.mark.skipif(not AS_ROOT, reason="an ordinary user already is one")
+@pytest.mark.skipif(not AS_ROOT, reason="an ordinary user already is one (expected)")
 def test_an_ordinary_user_runs_it(folder: Path) -> None:
     """The same as root, without root: everything runs as the user, and its files are its own."""
     account = Account.unprivileged()
@@ -464,7 +464,7 @@ def test_an_ordinary_user_runs_it(folder: Path) -> None:
     python = reachable_python(account)
     packages = [path for path in sys.path if path and barrier(Path(path), account) is None]
     if python is None or barrier(Path(jamestronic_sdk.__file__), account) is not None:
-        pytest.skip("this Python, or this package, lies where an ordinary user can't reach it")
+        pytest.skip("this Python, or this package, lies where an ordinary user can't reach it (expected)")
     folder.mkdir()
     os.chown(folder, account.uid, account.gid)
 
@@ -499,7 +499,7 @@ def test_an_ordinary_user_runs_it(folder: Path) -> None:
     wait_until_gone(children, seconds=1)
 
 
-@pytest.mark.skipif(not AS_ROOT, reason="only root runs PostgreSQL as somebody else")
+@pytest.mark.skipif(not AS_ROOT, reason="only root runs PostgreSQL as somebody else (expected)")
 def test_root_runs_programs_that_lie_in_its_closed_home(folder: Path) -> None:
     """`nobody` gets a copy that it can read; the closed folder stays closed."""
     closed = folder.parent / "closed"

@@ -101,22 +101,22 @@ class Reader:
 
 
 @pytest.fixture(scope="module")
-def world(local_supabase: LocalSupabase) -> Iterator[World]:
-    with committed_world(local_supabase) as world:
+def world(untouched_supabase: LocalSupabase) -> Iterator[World]:
+    with committed_world(untouched_supabase) as world:
         yield world
 
 
 @pytest.fixture
-def owner(local_supabase: LocalSupabase) -> Iterator[Connection]:
+def owner(untouched_supabase: LocalSupabase) -> Iterator[Connection]:
     """A writer in autocommit."""
-    with connect(local_supabase, autocommit=True) as connection:
+    with connect(untouched_supabase, autocommit=True) as connection:
         yield connection
 
 
 @pytest.fixture
-def reader_of(local_supabase: LocalSupabase, world: World) -> Iterator[Any]:
+def reader_of(untouched_supabase: LocalSupabase, world: World) -> Iterator[Any]:
     with ExitStack() as stack:
-        yield lambda name: Reader(stack.enter_context(session(local_supabase, world[name])))
+        yield lambda name: Reader(stack.enter_context(session(untouched_supabase, world[name])))
 
 
 # --- digest -------------------------------------------------------------------------------------------
@@ -254,11 +254,11 @@ def test_the_service_sees_everything(world: World) -> None:
 # --- positions ------------------------------------------------------------------------------------------
 
 
-def test_a_late_commit_is_not_lost(local_supabase: LocalSupabase, reader_of: Any) -> None:
+def test_a_late_commit_is_not_lost(untouched_supabase: LocalSupabase, reader_of: Any) -> None:
     """The version was taken first and became visible last: a sequence or a time stamp would skip it."""
     reader = reader_of("admin")
     reader.catch_up()
-    with connect(local_supabase) as early, connect(local_supabase) as late:
+    with connect(untouched_supabase) as early, connect(untouched_supabase) as late:
         slow = new_ticket(early)
         fast = new_ticket(late)
         late.commit()
@@ -269,11 +269,11 @@ def test_a_late_commit_is_not_lost(local_supabase: LocalSupabase, reader_of: Any
 
 
 def test_nothing_is_repeated_while_a_transaction_is_open(
-    local_supabase: LocalSupabase, reader_of: Any
+    untouched_supabase: LocalSupabase, reader_of: Any
 ) -> None:
     """A long writer elsewhere holds xmin back; the exact test of the snapshot does not care."""
     reader = reader_of("admin")
-    with connect(local_supabase) as long, connect(local_supabase, autocommit=True) as writer:
+    with connect(untouched_supabase) as long, connect(untouched_supabase, autocommit=True) as writer:
         new_ticket(long)
         reader.catch_up()
         ticket = new_ticket(writer)
@@ -360,8 +360,8 @@ def test_too_old_a_position_is_reset(owner: Connection, reader_of: Any) -> None:
     assert len(fresh.step()["upserts"]) == 1
 
 
-def test_the_log_is_bounded_by_number_too(local_supabase: LocalSupabase) -> None:
-    with connect(local_supabase) as connection:
+def test_the_log_is_bounded_by_number_too(untouched_supabase: LocalSupabase) -> None:
+    with connect(untouched_supabase) as connection:
         new_world(connection)
         before = one(connection, "select count(*) as n from private.ticket_changes")["n"]
         pruned = one(connection, "select private.prune_sync(keep_rows => 3) as n")["n"]
@@ -371,9 +371,9 @@ def test_the_log_is_bounded_by_number_too(local_supabase: LocalSupabase) -> None
     assert (after, pruned) == (3, before - 3)
 
 
-def test_the_changes_themselves_prune(local_supabase: LocalSupabase) -> None:
+def test_the_changes_themselves_prune(untouched_supabase: LocalSupabase) -> None:
     """One in 1024 does; no scheduler is needed."""
-    with connect(local_supabase) as connection:
+    with connect(untouched_supabase) as connection:
         ticket = new_ticket(connection)
         connection.execute("update private.ticket_changes set changed_at = now() - interval '8 days'")
         for _ in range(1024):
@@ -387,8 +387,8 @@ def test_the_changes_themselves_prune(local_supabase: LocalSupabase) -> None:
     assert old["n"] == 0
 
 
-def test_truncating_resets_everybody(local_supabase: LocalSupabase) -> None:
-    with connect(local_supabase) as connection:
+def test_truncating_resets_everybody(untouched_supabase: LocalSupabase) -> None:
+    with connect(untouched_supabase) as connection:
         world = new_world(connection)
         become(connection, world["admin"])
         cursor = sync(connection)["cursor"]
@@ -511,12 +511,14 @@ class Writers:
 
 
 @pytest.fixture(scope="module")
-def crowd(local_supabase: LocalSupabase, world: World) -> Iterator[tuple[list[Connection], list[Connection]]]:
+def crowd(
+    untouched_supabase: LocalSupabase, world: World
+) -> Iterator[tuple[list[Connection], list[Connection]]]:
     """Four writers, and a connection for each reader."""
     with ExitStack() as stack:
         yield (
-            [stack.enter_context(connect(local_supabase)) for _ in range(4)],
-            [stack.enter_context(session(local_supabase, world[name])) for name in READERS],
+            [stack.enter_context(connect(untouched_supabase)) for _ in range(4)],
+            [stack.enter_context(session(untouched_supabase, world[name])) for name in READERS],
         )
 
 
@@ -555,7 +557,7 @@ def test_random_runs_converge(
             connections[0].execute("delete from public.tickets where id = any(%s)", [[*writers.alive]])
 
 
-def test_readers_converge_beside_concurrent_writers(local_supabase: LocalSupabase, world: World) -> None:
+def test_readers_converge_beside_concurrent_writers(untouched_supabase: LocalSupabase, world: World) -> None:
     """The same with real concurrency: threads that wait for each other's rows."""
     tickets = [new_ticket(world.connection, customer_id=world["customer"].profile_id) for _ in range(6)]
     world.connection.commit()
@@ -565,7 +567,7 @@ def test_readers_converge_beside_concurrent_writers(local_supabase: LocalSupabas
     def write(seed: int) -> None:
         dice = random.Random(seed)  # noqa: S311 - no secret
         holders = [None, world["technician"].profile_id, world["technician2"].profile_id]
-        with connect(local_supabase) as connection:
+        with connect(untouched_supabase) as connection:
             for _ in range(60):
                 # In one order, so that nobody waits in a circle.
                 for ticket in sorted(dice.sample(tickets, dice.randint(1, 3))):
@@ -579,7 +581,7 @@ def test_readers_converge_beside_concurrent_writers(local_supabase: LocalSupabas
                     connection.commit()
 
     def read(name: str) -> tuple[dict[UUID, int], dict[UUID, int]]:
-        with session(local_supabase, world[name]) as connection:
+        with session(untouched_supabase, world[name]) as connection:
             reader = Reader(connection)
             while writing.is_set():
                 reader.catch_up(page=4)
@@ -608,10 +610,10 @@ def test_versions_rise_per_row_in_commit_order(owner: Connection) -> None:
     assert [row["version"] for row in versions] == sorted({row["version"] for row in versions})
 
 
-def test_pg_cron_prunes_where_it_is_installed(local_supabase: LocalSupabase) -> None:
+def test_pg_cron_prunes_where_it_is_installed(untouched_supabase: LocalSupabase) -> None:
     """One job by name, however often the file is applied."""
     sync_file = next(file for file in sql.files() if file.stem == "060_sync")
-    with connect(local_supabase) as connection:
+    with connect(untouched_supabase) as connection:
         connection.execute(
             "create schema cron; grant usage on schema cron to postgres;"
             " create table cron.job (jobname text primary key, schedule text, command text);"

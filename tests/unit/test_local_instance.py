@@ -149,7 +149,7 @@ def test_what_can_be_read_is_not_copied(tmp_path: Path) -> None:
     assert readable_copy(tmp_path, ["program"], None, label="test") == tmp_path
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root runs programs as somebody else")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root runs programs as somebody else (expected)")
 def test_what_cannot_be_read_is_copied_once(tmp_path: Path) -> None:
     """By content, whole, readable for everybody; the original stays as it is."""
     root = tmp_path / "closed"

@@ -111,6 +111,10 @@ class View:
         """
         return self.kind is not ViewKind.OVERVIEW
 
+    def is_of_same_person(self, other: View) -> bool:
+        """Whether both are of the same kind and the same eyes, with or without the pool."""
+        return (self.kind, self.profile_id) == (other.kind, other.profile_id)
+
     def is_mine(self, ticket: Ticket) -> bool:
         """Whether the viewer holds the ticket; never true for the overview."""
         column = self.holder_column

@@ -133,6 +133,10 @@ class Rooms:
         if room is not None and not room.leave(channel):
             del self._rooms[key]
 
+    def has(self, name: str, *, is_private: bool) -> bool:
+        """Whether anybody is in a room; ``name`` is the topic without ``realtime:``."""
+        return (TOPIC_PREFIX + name, is_private) in self._rooms
+
     def members(self, topic: str, *, is_private: bool = False) -> Iterable[Channel]:
         """The channels of a topic, which is given with ``realtime:``."""
         room = self._rooms.get((topic, is_private))

@@ -15,7 +15,8 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final, Self
+from functools import partial
+from typing import TYPE_CHECKING, Final, Self, TypeVar
 
 import psycopg
 from psycopg_pool import AsyncConnectionPool
@@ -28,7 +29,7 @@ from jamestronic_sdk.local.realtime.replication import Batch, Replication
 from jamestronic_sdk.local.realtime.rooms import Rooms
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
 
     from jamestronic_sdk.local.context import LocalContext
     from jamestronic_sdk.local.realtime.channel import Channel
@@ -39,6 +40,8 @@ __all__ = ["LiveStream", "RealtimeOptions", "RealtimeServer", "StreamState"]
 
 _log = logging.getLogger("jamestronic_sdk.local.realtime")
 
+_Answer = TypeVar("_Answer")
+
 _JANITOR_INTERVAL: Final = 60.0
 """Seconds between looks at the partitions: also soon after a laptop slept for days. Costs one small query."""
 
@@ -47,6 +50,9 @@ _JANITOR_RETRY_DELAY: Final = 1.0
 
 _POOL_TIMEOUT: Final = 5.0
 """Seconds that a question waits for a free connection; a join holds up its socket as long."""
+
+_STREAM_CONNECTIONS: Final = 2
+"""One for the questions of each stream."""
 
 _CANCEL_INTERVAL: Final = 1.0
 """Seconds after which what was cancelled and still runs is cancelled again."""
@@ -167,12 +173,12 @@ class RealtimeServer:
         self._messages = Rate(self.options.message_rate_limit, self.options.rate_tick)
         self._presences = Rate(self.options.presence_rate_limit, self.options.rate_tick)
         dsn = context.dsn("supabase_admin", application_name="realtime")
-        # One connection for the stream's questions, so that its prepared statements stay warm; others
-        # for the checks of new subscriptions, so that these never wait for a large transaction.
+        # A connection for each stream's questions, whose prepared statements stay warm; others for what
+        # joins ask, so that these never wait for a large transaction.
         self._stream_pool: catalog.Pool = AsyncConnectionPool(
             dsn,
-            min_size=1,
-            max_size=1,
+            min_size=_STREAM_CONNECTIONS,
+            max_size=_STREAM_CONNECTIONS,
             timeout=_POOL_TIMEOUT,
             open=False,
             kwargs={"autocommit": True},
@@ -338,7 +344,15 @@ class RealtimeServer:
         self.messages_stream.begin()
 
     async def _broadcast_stored(self, batch: Batch) -> None:
-        for message in messages.stored_messages(batch):
+        heard = [
+            message
+            for message in messages.stored_messages(batch)
+            if self.rooms.has(message.topic, is_private=message.is_private)
+        ]
+        if heard:
+            # Who reads the database because of a message finds what it tells of.
+            await self._ask(partial(changes.wait_until_visible, xid=batch.xid))
+        for message in heard:
             if len(message.broadcast.payload) > self.options.payload_limit:
                 _log.warning("dropped a row of realtime.messages over the limit of the payload")
             elif self.count_message():
@@ -386,33 +400,34 @@ class RealtimeServer:
             del self._subscribers[subscriber]
 
     async def _begin_changes(self) -> None:
-        # A connection from before a restart of PostgreSQL is replaced before the first question. Not by
+        # Connections from before a restart of PostgreSQL are replaced before the first question. Not by
         # the pool's `check`: it takes a cancellation for a broken connection (psycopg_pool 3.3.3).
-        try:
-            await self._ask_nothing()
-        except psycopg.OperationalError:
-            await self._ask_nothing()
+        await self._ask(_ask_nothing)
         self.changes_stream.begin()
 
-    async def _ask_nothing(self) -> None:
+    async def _ask(self, question: Callable[[catalog.Connection], Awaitable[_Answer]]) -> _Answer:
+        """Ask the database on behalf of a stream, which waits for the answer.
+
+        Idle connections may have died unnoticed, each costs one try; the pool replaces it. If the database
+        is away, the last try fails, too, and that ends the stream: a gap.
+        """
+        for _ in range(_STREAM_CONNECTIONS):
+            with suppress(psycopg.OperationalError):
+                async with self._stream_pool.connection() as connection:
+                    return await question(connection)
         async with self._stream_pool.connection() as connection:
-            await connection.execute("")
+            return await question(connection)
 
     async def _deliver(self, batch: Batch) -> None:
         if not self._subscribers:
             return
-        try:
-            deliveries = await self._resolve(batch)
-        except psycopg.OperationalError:
-            # Nothing was sent yet. The connection was idle and may have died unnoticed; the pool has another
-            # one now. If the database is away, the second try fails, too, and that ends the stream: a gap.
-            deliveries = await self._resolve(batch)
+        deliveries = await self._ask(partial(changes.resolve, batch=batch, subscribers=self._subscribers))
         for delivery in deliveries:
             channel = self._subscribers.get(delivery.subscriber)
             if channel is not None:
                 ids = ",".join(map(str, delivery.ids))
                 channel.push_shared("postgres_changes", RawJson(f'{{"ids":[{ids}],"data":{delivery.data}}}'))
 
-    async def _resolve(self, batch: Batch) -> list[changes.Delivery]:
-        async with self._stream_pool.connection() as connection:
-            return await changes.resolve(connection, batch, self._subscribers)
+
+async def _ask_nothing(connection: catalog.Connection) -> None:
+    await connection.execute("")
