@@ -21,6 +21,7 @@ TARGET: Final = PACKAGE / "blocking" / "_parts.py"
 # Module and classes, in the order in which they are written.
 PARTS: Final = (
     ("admin", ("Admin",)),
+    ("factors", ("Factors",)),
     ("auth", ("Auth",)),
     ("notes", ("Notes",)),
     ("profiles", ("Profiles",)),
@@ -28,11 +29,14 @@ PARTS: Final = (
     ("tickets", ("Tickets",)),
 )
 
+# A class whose methods a part inherits, and its module.
+INHERITED: Final = {"Auth": ("_session_keeper", "SessionKeeper")}
+
 # What these async methods and properties answer is wrapped, too.
 WRAPPED: Final = frozenset({"AuthChanges", "TicketPages", "TicketQuery"})
 
-# The watchdog: the client's own task, never a program's.
-LEFT_OUT: Final = frozenset({"keep_fresh"})
+# The watchdog, and what parts of Auth share: never a program's.
+LEFT_OUT: Final = frozenset({"in_own_name", "keep_fresh", "replace_while_locked"})
 
 # Imported in any case.
 IMPORTED: Final = frozenset({"Final", "Generic", "TYPE_CHECKING", "TicketT", "override"})
@@ -143,12 +147,21 @@ def _class(module: str, name: str, imports: _Imports) -> str:
         "    def __repr__(self) -> str:",
         "        return self._portal.read(self._face.__repr__)",
     ]
-    for member in node.body:
+    for member in [*_inherited(name, imports), *node.body]:
         if isinstance(member, ast.FunctionDef | ast.AsyncFunctionDef) and not (
             member.name.startswith("_") or member.name in LEFT_OUT
         ):
             lines += _method(member)
     return "\n".join([*lines, ""])
+
+
+def _inherited(name: str, imports: _Imports) -> list[ast.stmt]:
+    if name not in INHERITED:
+        return []
+    module, base = INHERITED[name]
+    tree = ast.parse((PACKAGE / f"{module}.py").read_text())
+    imports.learn(module, tree)
+    return next(one.body for one in tree.body if isinstance(one, ast.ClassDef) and one.name == base)
 
 
 def _method(node: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:

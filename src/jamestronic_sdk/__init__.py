@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from jamestronic_sdk.admin import Account, Admin
-    from jamestronic_sdk.auth import Auth, AuthChange, AuthChangeKind, AuthChanges, Me
+    from jamestronic_sdk.auth import Auth, AuthChange, AuthChangeKind, AuthChanges, CodeSent, Me, OAuthRequest
     from jamestronic_sdk.client import JamesTronic
     from jamestronic_sdk.errors import (
         AlreadyRunningError,
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         ToolMissingError,
         TransportError,
     )
+    from jamestronic_sdk.factors import Challenge, Enrolment, Factor, Factors
     from jamestronic_sdk.models import (
         NewNote,
         NewTicket,
@@ -94,13 +95,18 @@ __all__ = [
     "BadRequestError",
     "BlockingCallError",
     "Certainty",
+    "Challenge",
     "Change",
     "ClientClosedError",
+    "CodeSent",
     "ConfigurationError",
     "ConflictError",
     "ConnectionFailedError",
     "DataError",
+    "Enrolment",
     "EventStream",
+    "Factor",
+    "Factors",
     "FileSessionStore",
     "Freshness",
     "FreshnessKind",
@@ -120,6 +126,7 @@ __all__ = [
     "NotSignedInError",
     "Note",
     "Notes",
+    "OAuthRequest",
     "PermissionDeniedError",
     "PortInUseError",
     "Profile",
@@ -168,7 +175,7 @@ __all__ = [
 
 _HOMES = {
     "admin": ("Account", "Admin"),
-    "auth": ("Auth", "AuthChange", "AuthChangeKind", "AuthChanges", "Me"),
+    "auth": ("Auth", "AuthChange", "AuthChangeKind", "AuthChanges", "CodeSent", "Me", "OAuthRequest"),
     "client": ("JamesTronic",),
     "errors": (
         "AlreadyRunningError",
@@ -203,6 +210,7 @@ _HOMES = {
         "ToolMissingError",
         "TransportError",
     ),
+    "factors": ("Challenge", "Enrolment", "Factor", "Factors"),
     "models": (
         "NewNote",
         "NewTicket",

@@ -22,7 +22,7 @@ import anyio
 import httpx
 from pydantic import TypeAdapter, ValidationError
 from supabase import AsyncClient, AsyncClientOptions
-from supabase_auth import AsyncGoTrueClient
+from supabase_auth import AsyncGoTrueClient, AsyncMemoryStorage
 from supabase_auth.errors import (
     AuthApiError,
     AuthError,
@@ -68,6 +68,9 @@ _LIMITS: Final = httpx.Limits(max_connections=100, max_keepalive_connections=50,
 
 # An error body is a few hundred bytes; a proxy's error page may be anything.
 _ERROR_BODY_LIMIT: Final = 64 * 1024
+
+_DOOR_KEY: Final = "jamestronic"
+"""Under which supabase_auth keeps a PKCE verifier in a door's own memory."""
 
 _REQUEST_ID_HEADERS: Final = ("sb-request-id", "x-request-id", "cf-ray")
 
@@ -248,6 +251,8 @@ class Core:
         """
         raw = self.raw
         return AsyncGoTrueClient(
+            storage_key=_DOOR_KEY,
+            storage=AsyncMemoryStorage(),
             url=str(raw.auth_url),
             headers=dict(self.key_headers()),
             auto_refresh_token=False,
@@ -255,6 +260,12 @@ class Core:
             flow_type="pkce",
             http_client=self._http,
         )
+
+    async def verifier_of(self, door: AsyncGoTrueClient) -> str | None:
+        """The PKCE verifier of what the door has asked for last."""
+        storage = door._storage  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - 2.34.1 has no other way
+        kept = await storage.get_item(f"{_DOOR_KEY}-code-verifier")
+        return kept.partition("/")[0] if kept else None
 
     def key_headers(self) -> dict[str, str]:
         """The headers of a call that nobody is signed in for."""

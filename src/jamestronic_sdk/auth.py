@@ -1,9 +1,8 @@
-"""Sign-in, the session and its renewal, and the person behind it.
+"""Ways in and out: passwords, one-time codes, links, other providers, and a second factor.
 
 Promises:
     A person is signed in only with an active profile; else the sign-in is undone and says why.
-    The token is renewed before it expires, by one request at a time whatever the number of callers,
-    and whoever asked is told the new one. A refused renewal ends in "signed out", with the reason.
+    When a way in fails, whoever was signed in before still is.
 
 Never:
     No token in a ``repr``, an error or a log. No session on disk unless asked for.
@@ -11,235 +10,90 @@ Never:
 
 from __future__ import annotations
 
-import asyncio
-import copy
-import json
+import base64
+import hashlib
 import logging
-from collections.abc import Callable
+import secrets
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Final, Literal, TypeAlias
-from uuid import UUID
-
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
-from typing_extensions import override
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast, get_args
+from urllib.parse import urlencode
 
 from jamestronic_sdk._auth_changes import AuthChange, AuthChangeKind, AuthChanges
-from jamestronic_sdk._backoff import backoff
 from jamestronic_sdk._inputs import checked_text
+from jamestronic_sdk._session import Session
+from jamestronic_sdk._session_keeper import Me, SessionKeeper, SignOutScope, TokenCallback
 from jamestronic_sdk.errors import (
-    ApiError,
-    AuthenticationError,
-    ConfigurationError,
     DataError,
     InactiveProfileError,
     InvalidInputError,
-    JamesTronicError,
     NoProfileError,
-    NotSignedInError,
-    Retry,
     SessionExpiredError,
 )
-from jamestronic_sdk.models import LAZY, Profile, Role
+from jamestronic_sdk.factors import Factors
 
 if TYPE_CHECKING:
-    from supabase_auth import AsyncGoTrueClient
-    from supabase_auth.types import Session as AuthSession
+    from collections.abc import Iterable, Mapping
 
-    from jamestronic_sdk._clock import Clock
-    from jamestronic_sdk._http import Core, Wire
+    from supabase_auth.types import SignInWithPasswordlessCredentials, VerifyOtpParams
+
+    from jamestronic_sdk._http import Core
     from jamestronic_sdk.retry import RetryPolicy
     from jamestronic_sdk.sessions import SessionStore
 
-__all__ = ["Auth", "AuthChange", "AuthChangeKind", "AuthChanges", "Me", "SignOutScope", "TokenCallback"]
+__all__ = [
+    "Auth",
+    "AuthChange",
+    "AuthChangeKind",
+    "AuthChanges",
+    "CodePurpose",
+    "CodeSent",
+    "Me",
+    "OAuthRequest",
+    "SignOutScope",
+    "TokenCallback",
+]
 
 _log: Final = logging.getLogger("jamestronic_sdk.auth")
 
-SignOutScope: TypeAlias = Literal["local", "others", "global"]
-"""``local``: this session; ``others``: all but this one; ``global``: every session of the person."""
+CodePurpose: TypeAlias = Literal["sign_in", "sign_up", "recovery", "invite"]
+"""What a code or link was sent for."""
 
-TokenCallback: TypeAlias = Callable[[str | None], None]
-"""Is told the new access token, or None at sign-out. Must not block; what it raises is logged."""
-
-# What a caller of `access_token()` is promised; also PostgREST's and Realtime's tolerance for clocks.
-_FRESH: Final = 30.0
-# The watchdog renews earlier than any caller has to, so that calls find a fresh token.
-_AHEAD: Final = 60.0
-# The undoing of a refused sign-in must not hang longer than a person waits.
-_UNDO_TIMEOUT: Final = 5.0
-# After suspend a timer of the loop is late by the time that was slept: look at the clock this often.
-_LOOK_AGAIN: Final = 30.0
-
-_PROFILES: Final[TypeAdapter[list[Profile]]] = TypeAdapter(list[Profile], config=LAZY)
+_EMAIL_TYPES: Final = {"sign_in": "email", "sign_up": "signup", "recovery": "recovery", "invite": "invite"}
 
 
 @dataclass(frozen=True, slots=True)
-class Me:
-    """The person who is signed in, as loaded at sign-in (``Auth.reload_me`` loads anew)."""
+class CodeSent:
+    """A message is on its way, if there is such an account: Auth does not say whether there is."""
 
-    user_id: UUID
-    """``auth.users.id``."""
-    profile: Profile
+    verifier: str | None = field(repr=False)
+    """For the link of a mail: with the ``code`` of the address that it leads to, ``exchange_code`` takes it.
 
-    @property
-    def profile_id(self) -> UUID:
-        """``profiles.id``: what tickets refer to."""
-        return self.profile.id
-
-    @property
-    def role(self) -> Role | str:
-        """What the person may do; a string for a role that this version does not know."""
-        return self.profile.role
-
-
-class _Stored(BaseModel):
-    """A session as text."""
-
-    model_config: ClassVar[ConfigDict] = ConfigDict(defer_build=True, hide_input_in_errors=True)
-
-    project: str
-    user_id: UUID
-    access_token: str
-    refresh_token: str
-    lifetime: float
-    ends_wall: float
-
-
-@dataclass(frozen=True, slots=True)
-class _Session:
-    """One session and when its access token ends, on both of the machine's clocks.
-
-    The lifetime counts from the moment the token arrived, so a clock that differs from the server's does
-    no harm; the wall clock is there because the other one may stand still while the machine sleeps.
+    None for text messages. Treat it as a password.
     """
 
-    user_id: UUID
-    access_token: str = field(repr=False)
-    refresh_token: str = field(repr=False)
-    door: AsyncGoTrueClient = field(repr=False)
-    lifetime: float
-    ends_now: float
-    ends_wall: float
 
-    @classmethod
-    def of(cls, answer: AuthSession, door: AsyncGoTrueClient, clock: Clock) -> _Session:
-        """From Auth's answer, at the moment it arrived."""
-        lifetime = max(1.0, float(answer.expires_in))
-        return cls(
-            user_id=UUID(answer.user.id),
-            access_token=answer.access_token,
-            refresh_token=answer.refresh_token,
-            door=door,
-            lifetime=lifetime,
-            ends_now=clock.now() + lifetime,
-            ends_wall=clock.wall() + lifetime,
-        )
+@dataclass(frozen=True, slots=True)
+class OAuthRequest:
+    """Where to send a person's browser, and what proves afterwards that it was sent from here."""
 
-    def remaining(self, clock: Clock) -> float:
-        """Seconds that the access token is still good for; negative when it has expired."""
-        return min(self.ends_now - clock.now(), self.ends_wall - clock.wall())
-
-    def to_text(self, project: str) -> str:
-        """For a ``SessionStore``."""
-        return json.dumps(
-            {
-                "project": project,
-                "user_id": str(self.user_id),
-                "access_token": self.access_token,
-                "refresh_token": self.refresh_token,
-                "lifetime": self.lifetime,
-                "ends_wall": self.ends_wall,
-            }
-        )
-
-    @classmethod
-    def from_text(cls, text: str, project: str, door: AsyncGoTrueClient, clock: Clock) -> _Session | None:
-        """From a ``SessionStore``; None for what is malformed or belongs to another project."""
-        try:
-            stored = _Stored.model_validate_json(text)
-        except ValidationError:
-            return None
-        if stored.project != project:
-            return None
-        return cls(
-            user_id=stored.user_id,
-            access_token=stored.access_token,
-            refresh_token=stored.refresh_token,
-            door=door,
-            lifetime=stored.lifetime,
-            ends_now=clock.now() + stored.ends_wall - clock.wall(),
-            ends_wall=stored.ends_wall,
-        )
-
-    def margin(self, wanted: float) -> float:
-        """``wanted`` seconds, or less for a token that lives so short that it would always be stale."""
-        return min(wanted, self.lifetime / 3)
+    url: str
+    verifier: str = field(repr=False)
+    """``exchange_code`` takes it; a web application keeps it in the person's own web session."""
 
 
-class Auth:
-    """Who is signed in; reach it as ``jt.auth``."""
+class Auth(SessionKeeper):
+    """Who is signed in, and signing in and out; reach it as ``jt.auth``."""
 
     def __init__(
         self, core: Core, timeout: float | None, policy: RetryPolicy, store: SessionStore | None
     ) -> None:
-        from jamestronic_sdk._http import Wire  # noqa: PLC0415 - imports httpx
-
-        self._core: Final = core
-        self._wire: Final = Wire(core=core, tokens=self, timeout=timeout, policy=policy)
-        self._store: Final = store
-        self._lock: Final = asyncio.Lock()
-        self._changed: Final = asyncio.Event()
-        self._session: _Session | None = None
-        self._me: Me | None = None
-        self._ended: JamesTronicError | None = None
-        self._refresh_rounds = 0
-        self._refresh_failure: JamesTronicError | None = None
-        self._callbacks: dict[object, TokenCallback] = {}
-        self._streams: dict[AuthChanges, None] = {}
-
-    @override
-    def __repr__(self) -> str:
-        who = f"role={str(self._me.role)!r}" if self._me else "signed out"
-        return f"<Auth {who}>"
-
-    # -- who ---------------------------------------------------------------------------------------
+        super().__init__(core, timeout, policy, store)
+        self._factors: Final = Factors(self)
 
     @property
-    def is_signed_in(self) -> bool:
-        """Whether a person is signed in; a program with a service key is nobody."""
-        return self._me is not None
-
-    @property
-    def me(self) -> Me:
-        """The person who is signed in.
-
-        Raises:
-            NotSignedInError: Nobody is.
-            SessionExpiredError: Somebody was, until the server ended the session.
-        """
-        self._require_session("auth.me")
-        assert self._me is not None  # noqa: S101 - set together with the session
-        return self._me
-
-    async def reload_me(self) -> Me:
-        """Load profile and role anew, for example after an admin changed them.
-
-        Raises:
-            NoProfileError: The profile was deleted; the person stays signed in.
-            InactiveProfileError: The profile was deactivated; the person stays signed in.
-            JamesTronicError: The profile could not be loaded.
-        """
-        session = self._require_session("auth.reload_me")
-        me = await self._load_me(self._wire, session.user_id, "auth.reload_me")
-        if self._session is not None and self._session.user_id == session.user_id:
-            self._me = me
-            self._announce(AuthChange(AuthChangeKind.PROFILE_RELOADED, me))
-        return me
-
-    def changes(self) -> AuthChanges:
-        """A stream of what happens to the session from now on; close it, or use ``async with``."""
-        stream = AuthChanges(lambda one: self._streams.pop(one, None))
-        self._streams[stream] = None
-        return stream
+    def factors(self) -> Factors:
+        """Second factors (TOTP) of the person who is signed in."""
+        return self._factors
 
     # -- in and out --------------------------------------------------------------------------------
 
@@ -331,7 +185,7 @@ class Auth:
             return None
         clock = self._core.clock
         async with self._lock:
-            session = _Session.from_text(text, self._core.settings.url, self._core.door(), clock)
+            session = Session.from_text(text, self._core.settings.url, self._core.door(), clock)
             if session is None:
                 return None
             try:
@@ -366,9 +220,8 @@ class Auth:
         """
         operation = "auth.change_password"
         secret = checked_text(password, "password", limit=1000)
-        await self.access_token()
         async with self._lock:
-            door = self._require_session(operation).door
+            door = (await self._held(operation)).door
             await self._wire.ask_auth(
                 lambda: door.update_user({"password": secret}), operation=operation, replayable=True
             )
@@ -400,278 +253,202 @@ class Auth:
                 await self._forget_stored()
             await self._revoke(session, scope)
 
-    # -- tokens ------------------------------------------------------------------------------------
+    # -- codes, links, providers --------------------------------------------------------------------
 
-    async def access_token(self) -> str:
-        """The access token, good for at least 30 s more (a third of its life if that is shorter).
+    async def send_code(
+        self,
+        *,
+        email: str | None = None,
+        phone: str | None = None,
+        create_account: bool = False,
+        redirect_to: str | None = None,
+    ) -> CodeSent:
+        """Mail or text a one-time code; ``verify_code`` signs in with it.
 
-        With a service key and nobody signed in it is the key. One renewal serves all who wait.
-
-        Raises:
-            NotSignedInError: Nobody is signed in.
-            SessionExpiredError: The server ended the session; sign in again.
-            TransportError: The token has expired and no answer came; the session is kept.
-            ApiError: The token has expired and Auth failed; the session is kept.
-        """
-        self._core.require_open()
-        if self._session is None and self._ended is None and self._core.settings.is_service:
-            return self._core.settings.key.get_secret_value()
-        session = self._require_session("auth.access_token")
-        if session.remaining(self._core.clock) >= session.margin(_FRESH):
-            return session.access_token
-        return await self._renewed(session, "auth.refresh")
-
-    async def bearer(self) -> str:
-        """The token that a request carries; the same as ``access_token``."""
-        return await self.access_token()
-
-    async def renew(self, stale: str) -> str:
-        """Another token than ``stale``, which a server called expired.
+        Args:
+            email: Where a mail goes; or give ``phone``.
+            phone: Where a text message goes, in the form ``+15550100``.
+            create_account: Make an account if there is none.
+            redirect_to: Where the mail's link leads in the end; None: to the project's site.
 
         Raises:
-            SessionExpiredError: There is none: the session ended, or the caller is a service key.
+            InvalidInputError: Not exactly one of ``email`` and ``phone``, or malformed; nothing was sent.
+            PermissionDeniedError: There is no such account, or the project does not send such codes.
+            RateLimitedError: A message was sent a moment ago, or too many were.
+            JamesTronicError: See ``errors.py``.
         """
-        if self._session is None and self._core.settings.is_service:
-            raise SessionExpiredError("The service key has expired.", next_step="Get a new one.")
-        session = self._require_session("auth.refresh")
-        if session.access_token != stale:
-            return session.access_token
-        return await self._renewed(session, "auth.refresh", refused=True)
+        operation = "auth.send_code"
+        door = self._core.door()
+        options: dict[str, object] = {"should_create_user": bool(create_account)}
+        if redirect_to is not None:
+            options["email_redirect_to"] = checked_text(redirect_to, "redirect_to", limit=2000)
+        to = _recipient(email, phone)
 
-    def on_token(self, callback: TokenCallback) -> Callable[[], None]:
-        """Be told each new access token, and None at sign-out; answers the function that ends it.
+        asked = cast("SignInWithPasswordlessCredentials", {**to, "options": options})
+        await self._wire.ask_auth(lambda: door.sign_in_with_otp(asked), operation=operation)
+        return CodeSent(await self._core.verifier_of(door) if "email" in to else None)
 
-        The callback runs on the event loop at once and must not block; what it raises is logged and
-        ends nothing.
+    async def verify_code(
+        self,
+        code: str,
+        *,
+        email: str | None = None,
+        phone: str | None = None,
+        purpose: CodePurpose = "sign_in",
+    ) -> Me:
+        """Sign in with a code that was mailed or texted; replaces whoever was signed in.
+
+        Args:
+            code: As the person read it.
+            email: Where it was mailed; or give ``phone``.
+            phone: Where it was texted.
+            purpose: What it was sent for. After ``recovery`` and ``invite`` call ``change_password``.
+
+        Returns:
+            The person, with profile and role.
+
+        Raises:
+            InvalidInputError: An argument is malformed; nothing was sent.
+            InvalidCredentialsError: The code is wrong, used or too old.
+            JamesTronicError: As ``sign_in``.
         """
-        key = object()
-        self._callbacks[key] = callback
+        operation = "auth.verify_code"
+        kind = _EMAIL_TYPES[_purpose(purpose)]
+        to = _recipient(email, phone)
+        asked = {**to, "token": checked_text(code, "code", limit=100).strip()}
+        asked["type"] = kind if "email" in to else "sms"
+        return await self._verify(asked, operation)
 
-        def unsubscribe() -> None:
-            self._callbacks.pop(key, None)
+    async def verify_link(self, token_hash: str, *, purpose: CodePurpose) -> Me:
+        """Sign in with the ``token_hash`` of a link that was mailed; replaces whoever was signed in.
 
-        return unsubscribe
+        Args:
+            token_hash: The link's parameter of that name (the project's mail template puts it there).
+            purpose: The link's parameter ``type`` says it: what the mail was sent for.
 
-    async def keep_fresh(self) -> None:
-        """The watchdog: renews the token ahead of its end, for as long as the client is open."""
-        clock = self._core.clock
-        waits = backoff(base=1.0, cap=_LOOK_AGAIN, rng=self._core.rng)
-        while True:
-            self._changed.clear()
-            session = self._session
-            if session is None:
-                await clock.wait(self._changed, None)
-                continue
-            due = session.remaining(clock) - session.margin(_AHEAD)
-            if due > 0:
-                await clock.wait(self._changed, min(due, _LOOK_AGAIN))
-                continue
-            try:
-                await self._renewed(session, "auth.refresh")
-            except JamesTronicError as error:
-                _log.debug("the watchdog could not renew the session: %s", type(error).__name__)
-            if self._session is session:
-                # It failed, and the refresh has said so. The floor keeps jitter from hammering.
-                await clock.wait(self._changed, max(0.5, next(waits)))
-            else:
-                waits = backoff(base=1.0, cap=_LOOK_AGAIN, rng=self._core.rng)
+        Returns:
+            The person, with profile and role.
 
-    # -- inside ------------------------------------------------------------------------------------
+        Raises:
+            JamesTronicError: As ``verify_code``.
+        """
+        kind = _EMAIL_TYPES[_purpose(purpose)]
+        token = checked_text(token_hash, "token_hash", limit=1000).strip()
+        return await self._verify({"token_hash": token, "type": kind}, "auth.verify_link")
 
-    def _require_session(self, operation: str) -> _Session:
-        if self._session is not None:
-            return self._session
-        if self._ended is not None:
-            raise copy.copy(self._ended)
-        raise NotSignedInError(
-            f"{operation}: nobody is signed in.", next_step="Call `await jt.auth.sign_in(...)` first."
-        )
+    async def send_password_reset(self, email: str, *, redirect_to: str | None = None) -> CodeSent:
+        """Mail a code and link for who forgot their password.
 
-    async def _enter(self, answer: AuthSession, door: AsyncGoTrueClient, operation: str) -> Me:
-        """Make a new session the current one, if its person has an active profile. Lock is held."""
-        session = _Session.of(answer, door, self._core.clock)
-        try:
-            return await self._welcome(session, operation)
-        except JamesTronicError:
-            await self._undo(session)
-            raise
+        With the code ``verify_code(..., purpose="recovery")`` signs in, or with the link's ``exchange_code``;
+        then ``change_password``.
 
-    async def _welcome(self, session: _Session, operation: str) -> Me:
-        """Look who it is, and let them in; nothing has changed when it raises. Lock is held."""
-        from jamestronic_sdk._http import FixedToken  # noqa: PLC0415 - imports httpx
+        Args:
+            email: The account's address.
+            redirect_to: Where the link leads in the end; None: to the project's site.
 
-        wire = self._wire.with_tokens(FixedToken(session.access_token))
-        me = await self._load_me(wire, session.user_id, operation)
-        self._me = me
-        self._ended = None
-        self._adopt(session, AuthChangeKind.SIGNED_IN)
-        await self._keep(session)
-        _log.info("signed in", extra={"role": str(me.role)})
-        return me
-
-    async def _load_me(self, wire: Wire, user_id: UUID, operation: str) -> Me:
-        from jamestronic_sdk._http import parse  # noqa: PLC0415 - imports httpx
-
-        response = await wire.send(
-            lambda raw: raw.table("profiles").select("*").eq("user_id", str(user_id)).limit(1),
+        Raises:
+            InvalidInputError: An argument is malformed; nothing was sent.
+            RateLimitedError: A message was sent a moment ago, or too many were.
+            JamesTronicError: See ``errors.py``.
+        """
+        operation = "auth.send_password_reset"
+        address = checked_text(email, "email", limit=320).strip()
+        where = None if redirect_to is None else checked_text(redirect_to, "redirect_to", limit=2000)
+        door = self._core.door()
+        await self._wire.ask_auth(
+            lambda: door.reset_password_for_email(address, {"redirect_to": where} if where else {}),
             operation=operation,
-            target="profiles",
-            replayable=True,
         )
-        rows = parse(_PROFILES, response, operation)
-        if not rows:
-            raise NoProfileError(
-                f"{operation}: this account has no profile.", next_step="Ask an admin to create one."
-            )
-        if not rows[0].is_active:
-            raise InactiveProfileError(
-                f"{operation}: this profile is deactivated.", next_step="Ask an admin to activate it."
-            )
-        return Me(user_id=user_id, profile=rows[0])
+        return CodeSent(await self._core.verifier_of(door))
 
-    async def _undo(self, session: _Session) -> None:
-        """Revoke a session that was never used; a failure leaves it to its expiry."""
-        try:
-            async with asyncio.timeout(_UNDO_TIMEOUT):
-                await self._revoke(session, "local")
-        except (JamesTronicError, TimeoutError) as error:
-            _log.info("a refused sign-in could not be revoked: %s", type(error).__name__)
+    def begin_oauth(
+        self,
+        provider: str,
+        *,
+        redirect_to: str | None = None,
+        scopes: Iterable[str] = (),
+        parameters: Mapping[str, str] | None = None,
+    ) -> OAuthRequest:
+        """The address where a person signs in with another provider (PKCE); no I/O.
 
-    async def _revoke(self, session: _Session, scope: SignOutScope) -> None:
-        try:
-            await self._wire.ask_auth(
-                lambda: session.door.admin.sign_out(session.access_token, scope),
-                operation="auth.sign_out",
-                replayable=True,
-            )
-        except (AuthenticationError, ApiError) as error:
-            if getattr(error, "status", None) not in {401, 403, 404}:
-                raise
-            # The session is gone already, which is what was asked for.
+        The provider sends the browser back to ``redirect_to`` with ``?code=``, which ``exchange_code`` takes.
 
-    def _adopt(self, session: _Session, kind: AuthChangeKind) -> None:
-        self._session = session
-        self._core.authorize_raw(session.access_token)
-        self._tell(session.access_token)
-        self._announce(AuthChange(kind, self._me))
+        Args:
+            provider: Its name in the project's settings, for example ``google``.
+            redirect_to: Your address, allowed in the project's settings; None: the project's site.
+            scopes: What to ask the provider for, beyond its default.
+            parameters: More for the provider, for example ``login_hint``.
 
-    def _announce(self, change: AuthChange) -> None:
-        for stream in tuple(self._streams):
-            stream.put_nowait(change)
-
-    async def _keep(self, session: _Session) -> None:
-        """Store the session; a failure costs the next start its sign-in, not this one its work."""
-        if self._store is None:
-            return
-        try:
-            await self._store.save(session.to_text(self._core.settings.url))
-        except Exception:  # noqa: BLE001 - a store is a guest; logged with its traceback
-            _log.exception("the session could not be stored")
-
-    async def _stored(self) -> str | None:
-        if self._store is None:
-            return None
-        try:
-            return await self._store.load()
-        except ConfigurationError:
-            raise
-        except (OSError, ValueError) as error:
-            raise ConfigurationError(
-                f"The session_store can't be read ({type(error).__name__}).",
-                next_step="Repair or clear it, then sign in.",
-            ) from error
-
-    async def _forget_stored(self) -> None:
-        if self._store is None:
-            return
-        try:
-            await self._store.clear()
-        except Exception:  # noqa: BLE001 - a store is a guest; logged with its traceback
-            _log.exception("the stored session could not be removed")
-
-    def _leave(self, reason: JamesTronicError | None) -> None:
-        was_signed_in = self._session is not None
-        self._session = None
-        self._me = None
-        self._ended = reason
-        self._core.authorize_raw(None)
-        if was_signed_in:
-            self._tell(None)
-            self._announce(AuthChange(AuthChangeKind.SIGNED_OUT, None, reason))
-
-    def _tell(self, token: str | None) -> None:
-        self._changed.set()
-        for callback in tuple(self._callbacks.values()):
-            try:
-                callback(token)
-            except Exception:  # noqa: BLE001 - a guest's fault ends nothing here; logged with its traceback
-                _log.exception("a token callback failed: %s", getattr(callback, "__qualname__", "callback"))
-
-    async def _renewed(self, seen: _Session, operation: str, *, refused: bool = False) -> str:
-        """A newer token than that of ``seen``; one request serves everybody who waits for the lock.
-
-        A caller that is cancelled in the middle of the request loses nothing: Auth answers the next one
-        who presents the same refresh token with the session's active token.
+        Raises:
+            InvalidInputError: An argument is malformed.
         """
-        rounds = self._refresh_rounds
+        asked = {
+            checked_text(name, "parameters", limit=100): checked_text(value, "parameters", limit=1000)
+            for name, value in dict(parameters or {}).items()
+        }
+        asked["provider"] = checked_text(provider, "provider", limit=100)
+        if redirect_to is not None:
+            asked["redirect_to"] = checked_text(redirect_to, "redirect_to", limit=2000)
+        if isinstance(scopes, str):
+            raise InvalidInputError("scopes must be several strings, not one.")
+        if wanted := [checked_text(scope, "scopes", limit=200) for scope in scopes]:
+            asked["scopes"] = " ".join(wanted)
+        verifier = secrets.token_urlsafe(48)  # 64 characters of those that RFC 7636 allows
+        digest = hashlib.sha256(verifier.encode()).digest()
+        asked["code_challenge"] = base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+        asked["code_challenge_method"] = "s256"
+        return OAuthRequest(f"{self._core.settings.url}/auth/v1/authorize?{urlencode(asked)}", verifier)
+
+    async def exchange_code(self, code: str, *, verifier: str) -> Me:
+        """Sign in with the ``code`` that a browser came back with; replaces whoever was signed in.
+
+        Args:
+            code: The parameter ``code`` of your ``redirect_to``; good once, for five minutes.
+            verifier: Of the ``OAuthRequest`` or ``CodeSent`` that began it.
+
+        Returns:
+            The person, with profile and role.
+
+        Raises:
+            InvalidInputError: An argument is malformed; nothing was sent.
+            InvalidCredentialsError: The code is wrong, used or too old, or was begun with another verifier.
+            JamesTronicError: As ``sign_in``.
+        """
+        operation = "auth.exchange_code"
+        given = checked_text(code, "code", limit=1000).strip()
+        proof = checked_text(verifier, "verifier", limit=200)
         async with self._lock:
-            session = self._require_session(operation)
-            if session is not seen:
-                return session.access_token
-            if self._refresh_rounds != rounds and self._refresh_failure is not None:
-                # Somebody tried while we waited, and failed: one try speaks for all.
-                return self._fallback(session, copy.copy(self._refresh_failure), refused=refused)
-            failed_before = self._refresh_failure is not None
-            try:
-                await self._refresh_while_locked(session, operation)
-            except JamesTronicError as error:
-                self._refresh_rounds += 1
-                self._refresh_failure = error
-                if self._session is session:
-                    _log.log(
-                        logging.DEBUG if failed_before else logging.WARNING,
-                        "the session could not be renewed, it will be tried again: %s",
-                        type(error).__name__,
-                    )
-                return self._fallback(session, error, refused=refused)
-            self._refresh_rounds += 1
-            self._refresh_failure = None
-            return self._require_session(operation).access_token
-
-    def _fallback(self, session: _Session, error: JamesTronicError, *, refused: bool) -> str:
-        """After a failed renewal: the old token while it is good, else the error."""
-        if self._session is session and not refused and session.remaining(self._core.clock) > 0:
-            return session.access_token
-        raise error
-
-    async def _refresh_while_locked(self, session: _Session, operation: str) -> None:
-        try:
-            fresh = await self._refreshed(session, operation)
-        except SessionExpiredError as error:
-            _log.warning("signed out: the session could not be renewed [%s]", error.code or error.status)
-            self._leave(error)
-            await self._forget_stored()
-            raise copy.copy(error) from error
-        self._adopt(fresh, AuthChangeKind.TOKEN_REFRESHED)
-        await self._keep(fresh)
-
-    async def _refreshed(self, session: _Session, operation: str) -> _Session:
-        """The session's next one; SessionExpiredError when Auth itself says that there is none."""
-        door = session.door
-        try:
+            door = self._core.door()
             answer = await self._wire.ask_auth(
-                lambda: door.refresh_session(session.refresh_token), operation=operation, replayable=True
+                lambda: door.exchange_code_for_session(
+                    {"auth_code": given, "code_verifier": proof, "redirect_to": ""}
+                ),
+                operation=operation,
             )
-        except (AuthenticationError, ApiError) as error:
-            if error.code is None or error.retry is not Retry.NEVER:
-                # Without a code it is not Auth that speaks: a captive portal must not sign anybody out.
-                raise
-            raise SessionExpiredError(
-                "The session has ended on the server.",
-                next_step="Sign in again.",
-                code=error.code,
-                status=error.status,
-            ) from error
-        if answer.session is None:
-            raise DataError(f"{operation}: Auth answered without a session.")
-        return _Session.of(answer.session, door, self._core.clock)
+            if answer.session is None:
+                raise DataError(f"{operation}: Auth answered without a session.")
+            return await self._enter(answer.session, door, operation)
+
+    async def _verify(self, asked: Mapping[str, str], operation: str) -> Me:
+        async with self._lock:
+            door = self._core.door()
+            answer = await self._wire.ask_auth(
+                lambda: door.verify_otp(cast("VerifyOtpParams", dict(asked))), operation=operation
+            )
+            if answer.session is None:
+                raise DataError(f"{operation}: Auth answered without a session.")
+            return await self._enter(answer.session, door, operation)
+
+
+def _recipient(email: str | None, phone: str | None) -> dict[str, str]:
+    if (email is None) == (phone is None):
+        raise InvalidInputError("Give email or phone, and not both.")
+    if email is not None:
+        return {"email": checked_text(email, "email", limit=320).strip()}
+    return {"phone": checked_text(phone, "phone", limit=40).strip()}
+
+
+def _purpose(purpose: CodePurpose) -> CodePurpose:
+    if purpose not in get_args(CodePurpose):
+        raise InvalidInputError(f"purpose must be one of {', '.join(get_args(CodePurpose))}.")
+    return purpose

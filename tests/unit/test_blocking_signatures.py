@@ -27,7 +27,11 @@ RENAMED = {
     "__anext__": "__next__",
 }
 # The loop's own side of things: what the store and the watchdog call, not a program.
-INTERNAL = {"Auth": {"keep_fresh"}, "AuthChanges": {"put_nowait", "end"}, "Stream": {"put", "end"}}
+INTERNAL = {
+    "Auth": {"in_own_name", "keep_fresh", "replace_while_locked"},
+    "AuthChanges": {"put_nowait", "end"},
+    "Stream": {"put", "end"},
+}
 INTERNAL["EventStream"] = INTERNAL["Stream"]
 # Attributes of instances there, properties here.
 DATA = {"EventStream": {"merged"}, "Subscription": {"failures"}}

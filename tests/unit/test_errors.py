@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import inspect
 import pickle
+import re
 from itertools import product
+from pathlib import Path
 
 import pytest
 from client_support import SECRET, jwt
@@ -149,6 +151,10 @@ AUTH = [
     (403, "otp_expired", errors.InvalidCredentialsError),
     (400, "user_banned", errors.InvalidCredentialsError),
     (400, "bad_code_verifier", errors.InvalidCredentialsError),
+    (400, "bad_oauth_callback", errors.InvalidCredentialsError),
+    (422, "mfa_verification_failed", errors.InvalidCredentialsError),
+    (422, "mfa_challenge_expired", errors.InvalidCredentialsError),
+    (422, "mfa_ip_address_mismatch", errors.InvalidCredentialsError),
     (404, "flow_state_not_found", errors.InvalidCredentialsError),
     (422, "flow_state_expired", errors.InvalidCredentialsError),
     (403, "session_not_found", SessionExpiredError),
@@ -169,6 +175,16 @@ AUTH = [
     (403, "not_admin", PermissionDeniedError),
     (422, "signup_disabled", PermissionDeniedError),
     (422, "email_provider_disabled", PermissionDeniedError),
+    (422, "phone_provider_disabled", PermissionDeniedError),
+    (400, "provider_disabled", PermissionDeniedError),
+    (422, "otp_disabled", PermissionDeniedError),
+    (403, "insufficient_aal", PermissionDeniedError),
+    (404, "mfa_factor_not_found", errors.NotFoundError),
+    (422, "mfa_factor_name_conflict", ConflictError),
+    (403, "too_many_enrolled_mfa_factors", errors.BadRequestError),
+    (422, "mfa_totp_enroll_not_enabled", PermissionDeniedError),
+    (422, "mfa_totp_verify_not_enabled", PermissionDeniedError),
+    (400, "reauthentication_needed", PermissionDeniedError),
     (504, "request_timeout", ServerError),
     (429, "over_request_rate_limit", RateLimitedError),
     (429, "over_email_send_rate_limit", RateLimitedError),
@@ -296,3 +312,10 @@ def test_authentication_errors_carry_code_and_status() -> None:
         str(error)
         == "auth.sign_in: refused [invalid_credentials]. Check the e-mail address and the password."
     )
+
+
+def test_the_documentation_names_every_error_and_what_trying_again_can_do() -> None:
+    """``docs/errors.md``: one row for each class."""
+    text = (Path(__file__).parents[2] / "docs" / "errors.md").read_text()
+    rows = dict(re.findall(r"^\| `(\w+)` \|.*\| (soon|later|never) \|", text, re.MULTILINE))
+    assert rows == {cls.__name__: cls.retry.value for cls in CLASSES}

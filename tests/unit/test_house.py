@@ -80,6 +80,10 @@ def test_the_client_library_does_not_know_the_local_stack(path: Path) -> None:
         ("store", ("client", "blocking", "cli")),
         ("auth.py", ("client", "store", "realtime", "tickets")),
         ("tickets.py", ("client", "store", "realtime")),
+        ("notes.py", ("client", "store", "realtime", "blocking")),
+        ("table.py", ("client", "store", "realtime", "tickets", "blocking")),
+        ("factors.py", ("client", "store", "realtime", "tickets", "auth", "blocking")),
+        ("client.py", ("blocking", "cli")),
         ("profiles.py", ("client", "store", "realtime", "tickets")),
     ],
 )

@@ -4,7 +4,7 @@ Names, arguments, answers and errors are those of ``jamestronic_sdk``; what is a
 what is ``async with`` and ``async for`` there is ``with`` and ``for``. ``aclose`` is ``close``.
 """
 
-from jamestronic_sdk.blocking._parts import Admin, Auth, Notes, Profiles, Table, Tickets
+from jamestronic_sdk.blocking._parts import Admin, Auth, Factors, Notes, Profiles, Table, Tickets
 from jamestronic_sdk.blocking._streams import AuthChanges, EventStream, Stream, TicketPages, TicketQuery
 from jamestronic_sdk.blocking.client import JamesTronic
 from jamestronic_sdk.blocking.store import Subscription, TicketStore
@@ -14,6 +14,7 @@ __all__ = [
     "Auth",
     "AuthChanges",
     "EventStream",
+    "Factors",
     "JamesTronic",
     "Notes",
     "Profiles",

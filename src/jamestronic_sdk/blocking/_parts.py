@@ -23,22 +23,25 @@ if TYPE_CHECKING:
 
     from jamestronic_sdk import admin as _admin
     from jamestronic_sdk import auth as _auth
+    from jamestronic_sdk import factors as _factors
     from jamestronic_sdk import notes as _notes
     from jamestronic_sdk import profiles as _profiles
     from jamestronic_sdk import table as _table
     from jamestronic_sdk import tickets as _tickets
     from jamestronic_sdk._filters import ProfileRef, TicketFilters, TicketOrder
+    from jamestronic_sdk._session_keeper import Me, SignOutScope, TokenCallback
     from jamestronic_sdk._ticket_changes import TicketChanges, TicketDigest
     from jamestronic_sdk.admin import Account
-    from jamestronic_sdk.auth import Me, SignOutScope, TokenCallback
+    from jamestronic_sdk.auth import CodePurpose, CodeSent, OAuthRequest
     from jamestronic_sdk.blocking._portal import Portal
+    from jamestronic_sdk.factors import Challenge, Enrolment, FactorRef, FactorRows
     from jamestronic_sdk.models import NewNote, NewTicket, Note, Profile, Role, TicketPatch, TicketStatus
     from jamestronic_sdk.notes import NoteRef, NoteRows
     from jamestronic_sdk.profiles import ProfileRows
     from jamestronic_sdk.table import ModelT, TableOperator, TableRow
     from jamestronic_sdk.tickets import TicketRef
 
-__all__ = ["Admin", "Auth", "Notes", "Profiles", "Table", "Tickets"]
+__all__ = ["Admin", "Auth", "Factors", "Notes", "Profiles", "Table", "Tickets"]
 
 
 class Admin:
@@ -152,8 +155,88 @@ class Admin:
         self._portal.run(lambda: self._face.delete_user(user_id))
 
 
+class Factors:
+    """Second factors of the person who is signed in."""
+
+    __slots__ = ("_face", "_portal")
+
+    def __init__(self, face: _factors.Factors, portal: Portal) -> None:
+        self._face: Final = face
+        self._portal: Final = portal
+
+    @override
+    def __repr__(self) -> str:
+        return self._portal.read(self._face.__repr__)
+
+    def list(self) -> FactorRows:
+        """The person's factors, also those that wait for their first code.
+
+        Raises:
+            NotSignedInError: Nobody is signed in.
+            JamesTronicError: See ``errors.py``.
+        """
+        return self._portal.run(self._face.list)
+
+    def enrol(self, name: str, *, issuer: str | None = None) -> Enrolment:
+        """Begin a factor: show the QR code, then ``verify`` with the app's first code.
+
+        Args:
+            name: What the person calls it; unique among their factors.
+            issuer: What the app shows as the service; None: the project's site.
+
+        Raises:
+            ConflictError: There is a factor of this name.
+            PermissionDeniedError: The person has a verified factor, and this session has not shown it.
+            JamesTronicError: See ``errors.py``.
+        """
+        return self._portal.run(lambda: self._face.enrol(name, issuer=issuer))
+
+    def challenge(self, factor: FactorRef) -> Challenge:
+        """Ask for a code; ``verify`` does it by itself, unless it is given one.
+
+        Args:
+            factor: The factor, its enrolment, its id, or the id's text.
+
+        Raises:
+            NotFoundError: The person has no such factor.
+            JamesTronicError: See ``errors.py``.
+        """
+        return self._portal.run(lambda: self._face.challenge(factor))
+
+    def verify(self, factor: FactorRef, code: str, *, challenge: Challenge | None = None) -> Me:
+        """Show the second factor: this session is then ``aal2``; the person's sessions without it end.
+
+        Args:
+            factor: The factor, its enrolment, its id, or the id's text.
+            code: The six digits that the app shows now.
+            challenge: The challenge that it answers; None asks for one.
+
+        Returns:
+            The person, as before.
+
+        Raises:
+            InvalidCredentialsError: The code is wrong, or the challenge too old.
+            NotFoundError: The person has no such factor.
+            JamesTronicError: See ``errors.py``.
+        """
+        return self._portal.run(lambda: self._face.verify(factor, code, challenge=challenge))
+
+    def unenrol(self, factor: FactorRef) -> None:
+        """Remove a factor; a verified one needs a session that has shown a factor.
+
+        Args:
+            factor: The factor, its enrolment, its id, or the id's text.
+
+        Raises:
+            NotFoundError: The person has no such factor.
+            PermissionDeniedError: This session has not shown a factor; ``verify`` first.
+            JamesTronicError: See ``errors.py``.
+        """
+        self._portal.run(lambda: self._face.unenrol(factor))
+
+
 class Auth:
-    """Who is signed in; reach it as ``jt.auth``."""
+    """Who is signed in, and signing in and out; reach it as ``jt.auth``."""
 
     __slots__ = ("_face", "_portal")
 
@@ -193,6 +276,44 @@ class Auth:
     def changes(self) -> AuthChanges:
         """A stream of what happens to the session from now on; close it, or use ``with``."""
         return AuthChanges(self._portal.read(self._face.changes), self._portal)
+
+    def access_token(self) -> str:
+        """The access token, good for at least 30 s more (a third of its life if that is shorter).
+
+        With a service key and nobody signed in it is the key. One renewal serves all who wait.
+
+        Raises:
+            NotSignedInError: Nobody is signed in.
+            SessionExpiredError: The server ended the session; sign in again.
+            TransportError: The token has expired and no answer came; the session is kept.
+            ApiError: The token has expired and Auth failed; the session is kept.
+        """
+        return self._portal.run(self._face.access_token)
+
+    def bearer(self) -> str:
+        """The token that a request carries; the same as ``access_token``."""
+        return self._portal.run(self._face.bearer)
+
+    def renew(self, stale: str) -> str:
+        """Another token than ``stale``, which a server called expired.
+
+        Raises:
+            SessionExpiredError: There is none: the session ended, or the caller is a service key.
+        """
+        return self._portal.run(lambda: self._face.renew(stale))
+
+    def on_token(self, callback: TokenCallback) -> Callable[[], None]:
+        """Be told each new access token, and None at sign-out; answers the function that ends it.
+
+        The callback runs on the event loop at once and must not block; what it raises is logged and
+        ends nothing.
+        """
+        return self._portal.read(lambda: self._face.on_token(callback))
+
+    @property
+    def factors(self) -> Factors:
+        """Second factors (TOTP) of the person who is signed in."""
+        return Factors(self._portal.read(lambda: self._face.factors), self._portal)
 
     def sign_in(self, *, email: str, password: str) -> Me:
         """Sign in with e-mail address and password; replaces whoever was signed in.
@@ -286,38 +407,137 @@ class Auth:
         """
         self._portal.run(lambda: self._face.sign_out(scope))
 
-    def access_token(self) -> str:
-        """The access token, good for at least 30 s more (a third of its life if that is shorter).
+    def send_code(
+        self,
+        *,
+        email: str | None = None,
+        phone: str | None = None,
+        create_account: bool = False,
+        redirect_to: str | None = None,
+    ) -> CodeSent:
+        """Mail or text a one-time code; ``verify_code`` signs in with it.
 
-        With a service key and nobody signed in it is the key. One renewal serves all who wait.
-
-        Raises:
-            NotSignedInError: Nobody is signed in.
-            SessionExpiredError: The server ended the session; sign in again.
-            TransportError: The token has expired and no answer came; the session is kept.
-            ApiError: The token has expired and Auth failed; the session is kept.
-        """
-        return self._portal.run(self._face.access_token)
-
-    def bearer(self) -> str:
-        """The token that a request carries; the same as ``access_token``."""
-        return self._portal.run(self._face.bearer)
-
-    def renew(self, stale: str) -> str:
-        """Another token than ``stale``, which a server called expired.
+        Args:
+            email: Where a mail goes; or give ``phone``.
+            phone: Where a text message goes, in the form ``+15550100``.
+            create_account: Make an account if there is none.
+            redirect_to: Where the mail's link leads in the end; None: to the project's site.
 
         Raises:
-            SessionExpiredError: There is none: the session ended, or the caller is a service key.
+            InvalidInputError: Not exactly one of ``email`` and ``phone``, or malformed; nothing was sent.
+            PermissionDeniedError: There is no such account, or the project does not send such codes.
+            RateLimitedError: A message was sent a moment ago, or too many were.
+            JamesTronicError: See ``errors.py``.
         """
-        return self._portal.run(lambda: self._face.renew(stale))
+        return self._portal.run(
+            lambda: self._face.send_code(
+                email=email, phone=phone, create_account=create_account, redirect_to=redirect_to
+            )
+        )
 
-    def on_token(self, callback: TokenCallback) -> Callable[[], None]:
-        """Be told each new access token, and None at sign-out; answers the function that ends it.
+    def verify_code(
+        self,
+        code: str,
+        *,
+        email: str | None = None,
+        phone: str | None = None,
+        purpose: CodePurpose = "sign_in",
+    ) -> Me:
+        """Sign in with a code that was mailed or texted; replaces whoever was signed in.
 
-        The callback runs on the event loop at once and must not block; what it raises is logged and
-        ends nothing.
+        Args:
+            code: As the person read it.
+            email: Where it was mailed; or give ``phone``.
+            phone: Where it was texted.
+            purpose: What it was sent for. After ``recovery`` and ``invite`` call ``change_password``.
+
+        Returns:
+            The person, with profile and role.
+
+        Raises:
+            InvalidInputError: An argument is malformed; nothing was sent.
+            InvalidCredentialsError: The code is wrong, used or too old.
+            JamesTronicError: As ``sign_in``.
         """
-        return self._portal.read(lambda: self._face.on_token(callback))
+        return self._portal.run(
+            lambda: self._face.verify_code(code, email=email, phone=phone, purpose=purpose)
+        )
+
+    def verify_link(self, token_hash: str, *, purpose: CodePurpose) -> Me:
+        """Sign in with the ``token_hash`` of a link that was mailed; replaces whoever was signed in.
+
+        Args:
+            token_hash: The link's parameter of that name (the project's mail template puts it there).
+            purpose: The link's parameter ``type`` says it: what the mail was sent for.
+
+        Returns:
+            The person, with profile and role.
+
+        Raises:
+            JamesTronicError: As ``verify_code``.
+        """
+        return self._portal.run(lambda: self._face.verify_link(token_hash, purpose=purpose))
+
+    def send_password_reset(self, email: str, *, redirect_to: str | None = None) -> CodeSent:
+        """Mail a code and link for who forgot their password.
+
+        With the code ``verify_code(..., purpose="recovery")`` signs in, or with the link's ``exchange_code``;
+        then ``change_password``.
+
+        Args:
+            email: The account's address.
+            redirect_to: Where the link leads in the end; None: to the project's site.
+
+        Raises:
+            InvalidInputError: An argument is malformed; nothing was sent.
+            RateLimitedError: A message was sent a moment ago, or too many were.
+            JamesTronicError: See ``errors.py``.
+        """
+        return self._portal.run(lambda: self._face.send_password_reset(email, redirect_to=redirect_to))
+
+    def begin_oauth(
+        self,
+        provider: str,
+        *,
+        redirect_to: str | None = None,
+        scopes: Iterable[str] = (),
+        parameters: Mapping[str, str] | None = None,
+    ) -> OAuthRequest:
+        """The address where a person signs in with another provider (PKCE); no I/O.
+
+        The provider sends the browser back to ``redirect_to`` with ``?code=``, which ``exchange_code`` takes.
+
+        Args:
+            provider: Its name in the project's settings, for example ``google``.
+            redirect_to: Your address, allowed in the project's settings; None: the project's site.
+            scopes: What to ask the provider for, beyond its default.
+            parameters: More for the provider, for example ``login_hint``.
+
+        Raises:
+            InvalidInputError: An argument is malformed.
+        """
+        return self._portal.read(
+            lambda: self._face.begin_oauth(
+                provider, redirect_to=redirect_to, scopes=scopes, parameters=parameters
+            )
+        )
+
+    def exchange_code(self, code: str, *, verifier: str) -> Me:
+        """Sign in with the ``code`` that a browser came back with; replaces whoever was signed in.
+
+        Args:
+            code: The parameter ``code`` of your ``redirect_to``; good once, for five minutes.
+            verifier: Of the ``OAuthRequest`` or ``CodeSent`` that began it.
+
+        Returns:
+            The person, with profile and role.
+
+        Raises:
+            InvalidInputError: An argument is malformed; nothing was sent.
+            InvalidCredentialsError: The code is wrong, used or too old, or was begun with another verifier.
+            JamesTronicError: As ``sign_in``.
+        """
+        return self._portal.run(lambda: self._face.exchange_code(code, verifier=verifier))
 
 
 class Notes:
