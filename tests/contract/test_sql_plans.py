@@ -78,6 +78,7 @@ def test_the_delta_reads_the_end_of_the_log(shop: Shop) -> None:
     """100,000 old changes in it cost nothing."""
     with acting(shop.connection, shop.technician):
         cursor = one(shop.connection, "select public.sync_tickets()->>'cursor' as c")["c"]
-    plan = shop.plan(shop.technician, "select public.sync_tickets(%s)", [cursor])
+    for _ in range(2):  # the first call reads the catalogue, too
+        plan = shop.plan(shop.technician, "select public.sync_tickets(%s)", [cursor])
 
     assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] < 200
