@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import shutil
@@ -84,6 +85,15 @@ def postmaster_pid(folder: Path) -> int:
     return int((folder / "postgres" / "postmaster.pid").read_text().split()[0])
 
 
+def children_since(before: list[psutil.Process]) -> list[psutil.Process]:
+    """Our descendants, without those of stacks that ran before: their servers come and go by themselves."""
+    theirs: set[psutil.Process] = set(before)
+    for process in before:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            theirs.update(process.children(recursive=True))
+    return [process for process in psutil.Process().children(recursive=True) if process not in theirs]
+
+
 def wait_until_gone(processes: list[psutil.Process], seconds: float = 20) -> None:
     _, alive = psutil.wait_procs(processes, timeout=seconds)
     running = [p for p in alive if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
@@ -127,7 +137,7 @@ async def test_an_ephemeral_stack_starts_quickly_and_leaves_nothing() -> None:
     async with LocalSupabase(port=0) as supabase:
         assert time.monotonic() - began < 10
         folder = supabase.data_dir
-        children = [p for p in psutil.Process().children(recursive=True) if p not in others]
+        children = children_since(others)
         assert any("postgres" in process.name() for process in children)
         assert folder.is_dir()
     await asyncio.to_thread(wait_until_gone, children)
@@ -288,7 +298,7 @@ async def test_a_dead_postgres_ends_the_stack(folder: Path) -> None:
         async with LocalSupabase(folder, port=0):
             os.kill(postmaster_pid(folder), signal.SIGQUIT)
             await asyncio.Event().wait()
-    left = [p for p in psutil.Process().children(recursive=True) if p not in before]
+    left = children_since(before)
     await asyncio.to_thread(wait_until_gone, left)
 
 
