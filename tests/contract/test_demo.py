@@ -42,7 +42,8 @@ async def test_an_interrupted_demo_leaves_no_process() -> None:
             if b"The admin assigns" in line:
                 break
         family = psutil.Process(process.pid).children(recursive=True)
-        process.send_signal(signal.SIGINT)
+        # Not SIGINT: a program whose parent was started in the background inherits to ignore it.
+        process.send_signal(signal.SIGTERM)
         await process.communicate()
     _, alive = await asyncio.to_thread(psutil.wait_procs, family, 20)
     assert alive == []

@@ -236,11 +236,16 @@ def test_an_interrupt_cancels_the_call_and_only_that(service: Service) -> None:
             assert arrived.wait(10)
             os.kill(os.getpid(), signal.SIGINT)
 
-        other = threading.Thread(target=interrupt)
-        other.start()
-        with pytest.raises(KeyboardInterrupt):
-            jt.tickets.list()
-        other.join()
+        # A shell that runs us in the background makes us ignore SIGINT; this is about a program in front.
+        inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            other = threading.Thread(target=interrupt)
+            other.start()
+            with pytest.raises(KeyboardInterrupt):
+                jt.tickets.list()
+            other.join()
+        finally:
+            signal.signal(signal.SIGINT, inherited)
         assert jt.tickets.list()
 
 
