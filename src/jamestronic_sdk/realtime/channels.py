@@ -18,14 +18,9 @@ if TYPE_CHECKING:
 __all__ = [
     "OVERVIEW_CHANNEL",
     "POOL_TOPIC",
-    "WIRE_PREFIX",
     "own_channel",
     "person_topic",
-    "technician_channel",
 ]
-
-WIRE_PREFIX: Final = "realtime:"
-"""What a channel's name begins with in frames; clients and servers add and remove it."""
 
 OVERVIEW_CHANNEL: Final = "tickets:admin"
 """Admins and staff; ``realtime:tickets:admin`` in frames."""
@@ -40,16 +35,12 @@ def person_topic(profile_id: UUID) -> str:
     return f"tickets:person:{profile_id}"
 
 
-def technician_channel(technician_id: UUID, opened_at_ms: int) -> str:
-    """A technician's channel.
+def own_channel(prefix: str, profile_id: UUID, opened_at_ms: int) -> str:
+    """The channel of somebody with own tickets.
 
     Args:
-        technician_id: ``profiles.id``.
+        prefix: Whose: ``tech``, ``transporter`` or ``customer``.
+        profile_id: ``profiles.id``.
         opened_at_ms: Milliseconds since 1970; makes the name unique per session.
     """
-    return f"tech_tickets_{technician_id}_{opened_at_ms}"
-
-
-def own_channel(kind: str, profile_id: UUID, opened_at_ms: int) -> str:
-    """The channel of somebody else with own tickets: ``transporter`` or ``customer``."""
-    return f"{kind}_tickets_{profile_id}_{opened_at_ms}"
+    return f"{prefix}_tickets_{profile_id}_{opened_at_ms}"

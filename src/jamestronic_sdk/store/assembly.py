@@ -10,7 +10,6 @@ from jamestronic_sdk.realtime.channels import (
     POOL_TOPIC,
     own_channel,
     person_topic,
-    technician_channel,
 )
 from jamestronic_sdk.realtime.feed import Feed
 from jamestronic_sdk.realtime.link import Link, TableBinding
@@ -79,12 +78,10 @@ class _TicketsReader:
 
 
 def _channel_name(view: View, clock: Clock) -> str:
-    opened_at_ms = int(clock.wall() * 1000)
     if view.profile_id is None:
         return OVERVIEW_CHANNEL
-    if view.kind is ViewKind.TECHNICIAN:
-        return technician_channel(view.profile_id, opened_at_ms)
-    return own_channel(view.kind.value, view.profile_id, opened_at_ms)
+    prefix = "tech" if view.kind is ViewKind.TECHNICIAN else view.kind.value
+    return own_channel(prefix, view.profile_id, int(clock.wall() * 1000))
 
 
 def _private_topics(view: View) -> tuple[str, ...]:

@@ -392,16 +392,16 @@ class Engine:
         """Start what waits, lookups first: they are small, and somebody's alert hangs on them."""
         if self._read is not None or self._is_backing_off or self._is_closed:
             return
-        if not self._work.doubts:
-            self._effects.extend(Resolve(token, None) for token in self._settling)
-            self._settling.clear()
         if self._work.doubts:
             ids = tuple(self._work.doubts)[: self.config.lookup_limit]
             for ticket_id in ids:
                 del self._work.doubts[ticket_id]
             self._begin_read(ReadKind.LOOKUP, Source.REFETCH, ids)
             self._effects.append(Count("lookups", len(ids)))
-        elif self._work.sources:
+            return
+        self._effects.extend(Resolve(token, None) for token in self._settling)
+        self._settling.clear()
+        if self._work.sources:
             source = next(source for source in _SOURCE_ORDER if source in self._work.sources)
             self._work.sources.clear()
             self._effects.append(ClearTimer(Timer.READ))

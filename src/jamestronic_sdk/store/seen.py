@@ -62,6 +62,3 @@ class SeenRows:
 
     def __iter__(self) -> Iterator[UUID]:
         return iter(self._rows)
-
-    def __len__(self) -> int:
-        return len(self._rows)
