@@ -61,13 +61,14 @@ if TYPE_CHECKING:
     from jamestronic_sdk.retry import RetryPolicy
     from jamestronic_sdk.sessions import FileSessionStore, KeyringSessionStore, SessionStore
     from jamestronic_sdk.settings import Settings
-    from jamestronic_sdk.store.audience import StatusChange
     from jamestronic_sdk.store.board import TicketBoard
+    from jamestronic_sdk.store.commands import StoreCommands
     from jamestronic_sdk.store.events import (
         Certainty,
         Change,
         Source,
         TicketAssigned,
+        TicketConflicted,
         TicketCreated,
         TicketEvent,
         TicketRemoved,
@@ -75,9 +76,9 @@ if TYPE_CHECKING:
         TicketUpdated,
     )
     from jamestronic_sdk.store.metrics import LatencySummary, StoreMetrics
-    from jamestronic_sdk.store.protocol import Freshness, FreshnessKind, StoreStatus
+    from jamestronic_sdk.store.protocol import Freshness, FreshnessKind, StatusChange, StoreStatus
     from jamestronic_sdk.store.store import Subscription, TicketStore
-    from jamestronic_sdk.store.streams import EventStream, Stream
+    from jamestronic_sdk.store.streams import ChangeStream, EventStream, StoreChange, Stream
     from jamestronic_sdk.store.views import View, ViewKind
     from jamestronic_sdk.table import Table
     from jamestronic_sdk.tickets import TicketFilters, TicketPages, TicketQuery, Tickets
@@ -97,6 +98,7 @@ __all__ = [
     "Certainty",
     "Challenge",
     "Change",
+    "ChangeStream",
     "ClientClosedError",
     "CodeSent",
     "ConfigurationError",
@@ -144,7 +146,9 @@ __all__ = [
     "Source",
     "SqlError",
     "StatusChange",
+    "StoreChange",
     "StoreClosedError",
+    "StoreCommands",
     "StoreError",
     "StoreMetrics",
     "StoreStatus",
@@ -154,6 +158,7 @@ __all__ = [
     "Ticket",
     "TicketAssigned",
     "TicketBoard",
+    "TicketConflicted",
     "TicketCreated",
     "TicketEvent",
     "TicketFilters",
@@ -227,13 +232,14 @@ _HOMES = {
     "retry": ("RetryPolicy",),
     "sessions": ("FileSessionStore", "KeyringSessionStore", "SessionStore"),
     "settings": ("Settings",),
-    "store.audience": ("StatusChange",),
     "store.board": ("TicketBoard",),
+    "store.commands": ("StoreCommands",),
     "store.events": (
         "Certainty",
         "Change",
         "Source",
         "TicketAssigned",
+        "TicketConflicted",
         "TicketCreated",
         "TicketEvent",
         "TicketRemoved",
@@ -241,9 +247,9 @@ _HOMES = {
         "TicketUpdated",
     ),
     "store.metrics": ("LatencySummary", "StoreMetrics"),
-    "store.protocol": ("Freshness", "FreshnessKind", "StoreStatus"),
+    "store.protocol": ("Freshness", "FreshnessKind", "StatusChange", "StoreStatus"),
     "store.store": ("Subscription", "TicketStore"),
-    "store.streams": ("EventStream", "Stream"),
+    "store.streams": ("ChangeStream", "EventStream", "StoreChange", "Stream"),
     "store.views": ("View", "ViewKind"),
     "table": ("Table",),
     "tickets": ("TicketFilters", "TicketPages", "TicketQuery", "Tickets"),

@@ -33,6 +33,7 @@ from supabase_auth.errors import (
     CustomAuthError,
 )
 
+from jamestronic_sdk._wake import SleepWatch
 from jamestronic_sdk.errors import (
     ClientClosedError,
     ConnectionFailedError,
@@ -135,7 +136,8 @@ class Core:
         self._http: httpx.AsyncClient | None = None
         self._raw: AsyncClient | None = None
         self._tasks: asyncio.TaskGroup | None = None
-        self._watchdog: asyncio.Task[None] | None = None
+        self.sleep_watch: Final = SleepWatch(clock)
+        self._watchdogs: list[asyncio.Task[None]] = []
         self._exchanges: set[anyio.CancelScope] = set()
 
     @property
@@ -186,7 +188,10 @@ class Core:
         )
         self._tasks = asyncio.TaskGroup()
         await self._tasks.__aenter__()
-        self._watchdog = self._tasks.create_task(watchdog(), name="jamestronic-session")
+        self._watchdogs = [
+            self._tasks.create_task(watchdog(), name="jamestronic-session"),
+            self._tasks.create_task(self.sleep_watch.run(), name="jamestronic-sleep-watch"),
+        ]
         self._state = _State.OPEN
 
     async def aclose(self) -> None:
@@ -198,8 +203,8 @@ class Core:
         assert self._http is not None  # noqa: S101 - the state says so
         assert self._raw is not None  # noqa: S101 - the state says so
         assert self._tasks is not None  # noqa: S101 - the state says so
-        assert self._watchdog is not None  # noqa: S101 - the state says so
-        self._watchdog.cancel()
+        for watchdog in self._watchdogs:
+            watchdog.cancel()
         for scope in self._exchanges:
             scope.cancel()
         try:

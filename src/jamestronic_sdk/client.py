@@ -259,6 +259,7 @@ class JamesTronic(Generic[TicketT]):
             auth=self._auth,
             tickets=self._tickets,
             model=self._model,
+            on_wake=self._core.sleep_watch.on_wake,
             clock=self._core.clock,
             rng=self._core.rng,
             poll_interval=poll_interval,

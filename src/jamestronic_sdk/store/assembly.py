@@ -47,7 +47,7 @@ class _TicketsReader:
         """Every row of the view."""
         match view.kind:
             case ViewKind.OVERVIEW:
-                return await self._tickets.fetch_all()
+                return await self._tickets.fetch_all(status=view.statuses, technician=view.technician_id)
             case ViewKind.TECHNICIAN:
                 return await self._tickets.fetch_all(
                     technician=view.profile_id, or_unassigned=view.includes_pool
@@ -71,6 +71,10 @@ class _TicketsReader:
         """Count and XOR over what the signed-in person may see."""
         found = await self._tickets.digest()
         return found.count, int(found.digest, 16)
+
+    async def read_versions(self) -> Sequence[tuple[UUID, int]]:
+        """Id and version of all that the signed-in person may see."""
+        return await self._tickets.versions()
 
     async def read_ids(self, ticket_ids: Sequence[UUID]) -> Sequence[Ticket]:
         """Those rows that the signed-in person may see."""
@@ -100,6 +104,7 @@ def assemble_store(
     auth: Auth,
     tickets: Tickets[TicketT],
     model: type[TicketT],
+    on_wake: Callable[[Callable[[], None]], Callable[[], None]],
     clock: Clock,
     rng: random.Random,
     poll_interval: float,
@@ -144,8 +149,10 @@ def assemble_store(
         view,
         StoreParts(
             reader=_TicketsReader(tickets),
+            tickets=tickets,
             make_feed=make_feed,
             on_token=auth.on_token,
+            on_wake=on_wake,
             model=model,
             clock=clock,
             rng=rng,
