@@ -71,8 +71,9 @@ class WritableStore(Protocol):
         """Wait until the store knows that version."""
         ...
 
-    def require_open(self) -> None:
-        """Raise unless the store is open."""
+    @property
+    def require_open(self) -> Callable[[], None]:
+        """Raises unless the store is open."""
         ...
 
 

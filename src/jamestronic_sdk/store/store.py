@@ -150,7 +150,9 @@ class TicketStore:
         self._ended = asyncio.Event()
         self._failure: StoreError | None = None
         self._board = TicketBoard()
-        self._commands: Final = StoreCommands(_Writable(self, self._driver, parts.clock), parts.tickets)
+        self._commands: Final = StoreCommands(
+            _Writable(self, self._driver, parts.clock, self._require_open), parts.tickets
+        )
 
     @override
     def __repr__(self) -> str:
@@ -471,7 +473,7 @@ class TicketStore:
                 next_step="Check the network and SUPABASE_URL; ready_timeout=None waits for ever.",
             ) from self._audience.last_error
 
-    def require_open(self) -> None:
+    def _require_open(self) -> None:
         if self._failure is not None:
             raise self._failure
         if self.status is StoreStatus.CLOSED:
@@ -524,10 +526,13 @@ class TicketStore:
 class _Writable:
     """A store, as its commands see it."""
 
-    def __init__(self, store: TicketStore, driver: Driver, clock: Clock) -> None:
+    def __init__(
+        self, store: TicketStore, driver: Driver, clock: Clock, require_open: Callable[[], None]
+    ) -> None:
         self._store: Final = store
         self._driver: Final = driver
         self._clock: Final = clock
+        self.require_open: Final = require_open
 
     @property
     def tickets(self) -> TicketBoard:
@@ -547,9 +552,6 @@ class _Writable:
         """Wait until the row is in ``tickets``; a store that was closed meanwhile has none."""
         with contextlib.suppress(RequestTimeoutError, StoreError):
             await self._store.settled(ticket_id, version, timeout=_ABSORB_TIMEOUT)
-
-    def require_open(self) -> None:
-        self._require_open()
 
 
 async def _call(callback: EventCallback, event: TicketEvent, subscription: Subscription) -> None:
