@@ -228,6 +228,7 @@ class JamesTronic(Generic[TicketT]):
         *,
         poll_interval: float = 30.0,
         live_interval: float | None = None,
+        background_delay: float = 60.0,
         ready_timeout: float | None = 30.0,
         read_timeout: float = 60.0,
     ) -> TicketStore:
@@ -239,6 +240,7 @@ class JamesTronic(Generic[TicketT]):
             poll_interval: Seconds between reads while Realtime is down (plus or minus 20 %).
             live_interval: Seconds between safety reads while Realtime is up; None takes ``poll_interval``
                 for views that can lose a ticket without an event, and twice that for admins and staff.
+            background_delay: Seconds in the background (``store.background``) before the store pauses.
             ready_timeout: Seconds that entering waits for the first complete state; None waits for ever.
             read_timeout: Seconds for one read of the view, all pages together.
 
@@ -264,6 +266,7 @@ class JamesTronic(Generic[TicketT]):
             rng=self._core.rng,
             poll_interval=poll_interval,
             live_interval=live_interval,
+            background_delay=background_delay,
             ready_timeout=ready_timeout,
             read_timeout=read_timeout,
         )

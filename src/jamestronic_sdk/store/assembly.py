@@ -109,6 +109,7 @@ def assemble_store(
     rng: random.Random,
     poll_interval: float,
     live_interval: float | None,
+    background_delay: float,
     ready_timeout: float | None,
     read_timeout: float,
 ) -> TicketStore:
@@ -117,7 +118,11 @@ def assemble_store(
     ``is_own_view``: the view is that of the signed-in person's role. Only then is the change log, which
     speaks of all that this person may see, worth asking.
     """
-    for name, value in (("poll_interval", poll_interval), ("live_interval", live_interval)):
+    for name, value in (
+        ("poll_interval", poll_interval),
+        ("live_interval", live_interval),
+        ("background_delay", background_delay),
+    ):
         if value is not None and not value > 0:
             raise ConfigurationError(f"{name} must be more than 0 seconds.")
     if live_interval is None:
@@ -158,7 +163,10 @@ def assemble_store(
             rng=rng,
         ),
         config=EngineConfig(
-            poll_interval=poll_interval, live_interval=live_interval, is_sync_wanted=is_own_view
+            poll_interval=poll_interval,
+            live_interval=live_interval,
+            background_delay=background_delay,
+            is_sync_wanted=is_own_view,
         ),
         ready_timeout=ready_timeout,
         read_timeout=read_timeout,
