@@ -5,7 +5,9 @@ A failure names its seed; replay one with ``pytest tests/simulation -k "converge
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
+from uuid import UUID
 
 import pytest
 from tests.builders import ALICE
@@ -13,6 +15,7 @@ from world import Faults, World
 
 from jamestronic_sdk.models import Ticket
 from jamestronic_sdk.store.engine import Engine
+from jamestronic_sdk.store.ledger import Ledger
 from jamestronic_sdk.store.protocol import EngineConfig, Signal
 from jamestronic_sdk.store.views import View
 
@@ -47,25 +50,43 @@ def test_convergence(name: str, seeds: range) -> None:
             raise
 
 
-class _NoVersionCheck(Engine):
+def with_ledger(ledger: type[Ledger]) -> type[Engine]:
+    return type(ledger.__name__, (Engine,), {"ledger_type": ledger})
+
+
+class _NoVersionCheck(Ledger):
     def _is_news(self, *_: object) -> bool:
         return True
 
 
-class _NoFence(Engine):
+class _NoFence(Ledger):
     """Absence removes also what arrived during the read."""
 
-    def _confirm_absences(self, read: Any, found: Any, expected: Any, received_at: Any) -> None:
-        for ticket_id in self._seen:
-            version = self._seen.version(ticket_id)
-            assert version is not None
-            self._seen._rows[ticket_id] = (version, 0)
-        super()._confirm_absences(read, found, expected, received_at)
+    def confirm(self, found: Any, expected: Any, facts: Any) -> list[UUID]:
+        return super().confirm(found, expected, replace(facts, read_step=10**9))
 
 
-class _NoLookupBeforeReturn(Engine):
-    def _is_resurrection(self, *_: object) -> bool:
+class _NoLookupBeforeReturn(Ledger):
+    def is_doubtful(self, *_: object) -> bool:
         return False
+
+
+class _DeletedRowsAreForgotten(Ledger):
+    def delete(self, ticket_id: UUID, facts: Any) -> None:
+        super().delete(ticket_id, facts)
+        self.tombstones.remove(ticket_id)
+
+
+class _LeavesAreForgotten(Ledger):
+    def _bury(self, *args: Any, **kinds: Any) -> None:
+        pass
+
+
+class _RemovalsAreIgnored(Ledger):
+    """What the change log says of leaves is dropped; only the digest can tell."""
+
+    def leave(self, *_: Any) -> None:
+        pass
 
 
 class _OneEmptyReadIsEnough(Engine):
@@ -78,17 +99,6 @@ class _OneEmptyReadIsEnough(Engine):
         pass
 
 
-class _DeletedRowsAreForgotten(Engine):
-    def _on_row_deleted(self, item: Any) -> None:
-        super()._on_row_deleted(item)
-        self._tombstones.remove(item.ticket_id)
-
-
-class _LeavesAreForgotten(Engine):
-    def _bury(self, *args: Any, **kinds: Any) -> None:
-        pass
-
-
 class _EverythingIsInView(Engine):
     def __init__(self, view: View, config: EngineConfig | None = None) -> None:
         super().__init__(_Everything(view.kind, view.profile_id), config)
@@ -97,13 +107,6 @@ class _EverythingIsInView(Engine):
 class _Everything(View):
     def contains(self, ticket: Ticket) -> bool:
         return bool(ticket)
-
-
-class _RemovalsAreIgnored(Engine):
-    """What the change log says of leaves is dropped; only the digest can tell."""
-
-    def _apply_removal(self, *_: Any) -> None:
-        pass
 
 
 class _LiveWithoutProof(Engine):
@@ -147,15 +150,15 @@ class _SleepIsNoGap(Engine):
 @pytest.mark.parametrize(
     "mistaken",
     [
-        _NoVersionCheck,
-        _NoFence,
-        _NoLookupBeforeReturn,
+        with_ledger(_NoVersionCheck),
+        with_ledger(_NoFence),
+        with_ledger(_NoLookupBeforeReturn),
         _OneEmptyReadIsEnough,
-        _DeletedRowsAreForgotten,
-        _LeavesAreForgotten,
+        with_ledger(_DeletedRowsAreForgotten),
+        with_ledger(_LeavesAreForgotten),
         _EverythingIsInView,
         _LiveWithoutProof,
-        _RemovalsAreIgnored,
+        with_ledger(_RemovalsAreIgnored),
         _GuessesStay,
         _ConflictsAreSwallowed,
         _TheDigestIsIgnored,

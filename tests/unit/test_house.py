@@ -25,6 +25,7 @@ PURE = [
         "overlay",
         "proof",
         "tombstones",
+        "ledger",
     )
 ]
 CLIENT_LIBRARY = [

@@ -502,10 +502,10 @@ def test_tombstones_are_bounded_by_number_and_age() -> None:
     bench = Bench(View.technician(ALICE), config=EngineConfig(tombstone_limit=10, tombstone_ttl=60))
     for number in range(100):
         bench.row(bobs(1, number=number))
-    assert len(bench.engine._tombstones) == 10
+    assert len(bench.engine._ledger.tombstones) == 10
     bench.feed(TimerFired(Timer.READ), after=61.0)
     bench.read()
-    assert len(bench.engine._tombstones) == 0
+    assert len(bench.engine._ledger.tombstones) == 0
 
 
 def test_a_refresh_is_answered_by_a_read_that_began_after_it_was_asked() -> None:

@@ -13,7 +13,8 @@ import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from jamestronic_sdk._inputs import checked_model, checked_moment, profile_id, ticket_id
+from jamestronic_sdk._filters import LONGEST_WORD
+from jamestronic_sdk._inputs import checked_model, checked_moment, checked_text, profile_id, ticket_id
 from jamestronic_sdk._unset import UNSET, Unset
 from jamestronic_sdk.errors import (
     BadRequestError,
@@ -245,6 +246,7 @@ class StoreCommands:
             BadRequestError: The step is not allowed from the present status.
             JamesTronicError: As in ``assign``.
         """
+        checked_text(status, "status", limit=LONGEST_WORD)
         return await self._write(
             ticket,
             lambda _: {"status": status},

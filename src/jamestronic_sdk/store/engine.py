@@ -34,18 +34,12 @@ Never:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, assert_never
+from typing import TYPE_CHECKING, ClassVar, Final, assert_never
 
 from jamestronic_sdk.errors import Retry, SchemaMissingError
-from jamestronic_sdk.store.classify import changes_between, classify
-from jamestronic_sdk.store.events import (
-    Certainty,
-    Source,
-    TicketConflicted,
-    TicketEvent,
-    TicketRemoved,
-    TicketUnassigned,
-)
+from jamestronic_sdk.store.classify import changes_between
+from jamestronic_sdk.store.events import Source, TicketConflicted
+from jamestronic_sdk.store.ledger import Facts, Ledger
 from jamestronic_sdk.store.overlay import Overlay, PendingWrite
 from jamestronic_sdk.store.proof import Proof, Repair
 from jamestronic_sdk.store.protocol import (
@@ -74,7 +68,6 @@ from jamestronic_sdk.store.protocol import (
     ReadFailed,
     ReadKind,
     RefreshAsked,
-    Removal,
     ReportFailure,
     ReportStatus,
     Resolve,
@@ -96,8 +89,6 @@ from jamestronic_sdk.store.protocol import (
     WriteDone,
     WriteFailed,
 )
-from jamestronic_sdk.store.seen import SeenRows
-from jamestronic_sdk.store.tombstones import Tombstone, Tombstones
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -121,14 +112,9 @@ class _Read:
     began_step: int
     ticket_ids: tuple[UUID, ...] = ()
 
-
-@dataclass(frozen=True, slots=True)
-class _Facts:
-    """Where a row comes from, for the event that it may cause."""
-
-    source: Source
-    received_at: datetime
-    committed_at: datetime | None
+    def facts(self, received_at: datetime) -> Facts:
+        """Of what its answer shows, and does not show."""
+        return Facts(self.source, received_at, read_step=self.began_step)
 
 
 _SOURCE_ORDER: Final = (Source.REFRESH, Source.POLL, Source.REFETCH)
@@ -157,23 +143,18 @@ class Engine:
         config: Delays and bounds.
     """
 
+    ledger_type: ClassVar[type[Ledger]] = Ledger
+
     def __init__(self, view: View, config: EngineConfig | None = None) -> None:
         self.view: Final = view
         self.config: Final = config or EngineConfig()
-        self.revision: int = 0
-        """Rises with every change of ``tickets``."""
         self._status: StoreStatus | None = None
         self._reason: str | None = None
-        self._rows: dict[UUID, Ticket] = {}
-        """What is in the view."""
-        self._seen = SeenRows()
-        """Version and last touch of what is in the view and, with the change log, of all that is visible."""
+        self._ledger = self.ledger_type(view, self.config)
         self._can_sync = self.config.is_sync_wanted
         self._cursor: str | None = None
         self._proof = Proof(self.config.digest_interval, self.config.digest_tries)
         self._are_pairs_wanted = False
-        self._seen_changed_step = 0
-        self._tombstones = Tombstones(self.config.tombstone_limit, self.config.tombstone_ttl)
         self._overlay = Overlay()
         self._conflicts: list[PendingWrite] = []
         """Own writes that came too late, until a lookup has answered how the row is now."""
@@ -196,17 +177,22 @@ class Engine:
         self._catch_up_step: int | None = None
         """Since when a person waits for a read."""
         self._told_status: StatusChange | None = None
+        self._redraws = 0
         self._is_redrawn = False
         self._now = 0.0
         self._effects: list[Effect] = []
-        self._events: list[TicketEvent] = []
 
     # --- reading -----------------------------------------------------------------------------------
 
     @property
     def tickets(self) -> Mapping[UUID, Ticket]:
         """The rows in the view, own writes under way included; do not change it, it is the engine's own."""
-        return self._overlay.over(self._rows, self.view)
+        return self._overlay.over(self._ledger.rows, self.view)
+
+    @property
+    def revision(self) -> int:
+        """Rises with every change of ``tickets``."""
+        return self._ledger.revision + self._redraws
 
     @property
     def pending(self) -> frozenset[UUID]:
@@ -253,9 +239,7 @@ class Engine:
 
     def has_settled(self, ticket_id: UUID, version: int) -> bool:
         """Whether the view knows that version of the ticket, a newer one, or a leave that is as new."""
-        stone = self._tombstones.get(ticket_id)
-        known = self._seen.version(ticket_id) or (0 if stone is None else stone.version)
-        return known >= version or (stone is not None and stone.is_deleted)
+        return self._ledger.knows(ticket_id, version)
 
     def freshness(self, now: float) -> Freshness:
         """How old the view may be at ``now``.
@@ -295,13 +279,22 @@ class Engine:
             return ()
         self._step += 1
         self._now = now
+        self._ledger.at(now, self._step)
         self._dispatch(item)
         self._start_next_read()
-        if self._events or self._is_redrawn:
-            self._effects.append(Publish(tuple(self._events)))
+        self._publish()
         self._report_status()
-        effects, self._effects, self._events, self._is_redrawn = tuple(self._effects), [], [], False
+        effects, self._effects = tuple(self._effects), []
         return effects
+
+    def _publish(self) -> None:
+        ledger = self._ledger
+        self._effects.extend(Count(metric, amount) for metric, amount in ledger.dropped.items())
+        ledger.dropped.clear()
+        if ledger.events or self._is_redrawn:
+            self._effects.append(Publish(tuple(ledger.events)))
+            ledger.events.clear()
+            self._is_redrawn = False
 
     def _report_status(self) -> None:
         """Tell how much the view can be trusted, if that is another answer than before; its age is not."""
@@ -329,7 +322,7 @@ class Engine:
             case RowDeleted():
                 self._on_row_deleted(item)
             case RowLeft(removal, received_at):
-                self._apply_removal(removal, _Facts(Source.REALTIME, received_at, None))
+                self._ledger.leave(removal, Facts(Source.REALTIME, received_at))
                 self._debounce_read()
             case RowDoubtful(ticket_id):
                 self._doubt(ticket_id)
@@ -449,7 +442,7 @@ class Engine:
     def _on_write_done(self, item: WriteDone) -> None:
         self._overlay.end(item.token)
         self._redraw()
-        self._on_row(item.ticket, _Facts(Source.OWN_WRITE, item.received_at, item.ticket.updated_at))
+        self._on_row(item.ticket, Facts(Source.OWN_WRITE, item.received_at, item.ticket.updated_at))
 
     def _on_write_failed(self, item: WriteFailed) -> None:
         write = self._overlay.end(item.token)
@@ -463,7 +456,7 @@ class Engine:
 
     def _redraw(self) -> None:
         """What is shown changed, whether or not a row did."""
-        self.revision += 1
+        self._redraws += 1
         self._is_redrawn = self._is_complete
 
     def _tell_conflicts(self, read: _Read, found: Mapping[UUID, Ticket], received_at: datetime) -> None:
@@ -473,8 +466,8 @@ class Engine:
             self._conflicts.remove(write)
             if write.base is None or write.attempted is None:
                 continue
-            now = found.get(write.ticket_id) or self._rows.get(write.ticket_id)
-            self._events.append(
+            now = found.get(write.ticket_id) or self._ledger.rows.get(write.ticket_id)
+            self._ledger.events.append(
                 TicketConflicted(
                     ticket=now or write.base,
                     previous=write.base,
@@ -483,44 +476,28 @@ class Engine:
                     observed_at=received_at,
                     committed_at=None if now is None else now.updated_at,
                     changes=changes_between(write.base, now),
-                    is_in_view=write.ticket_id in self._rows,
+                    is_in_view=write.ticket_id in self._ledger.rows,
                 )
             )
 
     # --- messages ----------------------------------------------------------------------------------
 
     def _on_row_changed(self, item: RowChanged) -> None:
-        self._on_row(item.ticket, _Facts(Source.REALTIME, item.received_at, item.committed_at))
+        self._on_row(item.ticket, Facts(Source.REALTIME, item.received_at, item.committed_at))
 
-    def _on_row(self, ticket: Ticket, facts: _Facts) -> None:
+    def _on_row(self, ticket: Ticket, facts: Facts) -> None:
         """A row that is true but may be late: from a message, or from the answer to an own write."""
-        tombstone = self._tombstones.get(ticket.id)
-        if tombstone is not None and self._is_resurrection(ticket, tombstone):
+        if self._ledger.is_doubtful(ticket):
             self._doubt(ticket.id)
         else:
-            self._apply(ticket, facts)
+            self._ledger.apply(ticket, facts)
         self._debounce_read()
 
-    def _is_resurrection(self, ticket: Ticket, tombstone: Tombstone) -> bool:
-        """Whether a newer row may still predate the leave, of which only the last seen version is known."""
-        return (
-            tombstone.is_inferred
-            and not tombstone.is_deleted
-            and ticket.version > tombstone.version
-            and self._now - tombstone.at < self.config.grace
-            and self._is_tracked(ticket)
-        )
-
-    def _is_tracked(self, ticket: Ticket) -> bool:
-        """Whether the row is remembered as visible: those of the view, with the change log all."""
-        return self.view.shows(ticket) if self._can_sync else self.view.contains(ticket)
-
     def _on_row_deleted(self, item: RowDeleted) -> None:
-        facts = _Facts(Source.REALTIME, item.received_at, item.committed_at)
-        if item.ticket_id in self._seen:
+        facts = Facts(Source.REALTIME, item.received_at, item.committed_at)
+        if item.ticket_id in self._ledger.seen:
             self._debounce_read()
-        self._remove(item.ticket_id, facts, Certainty.OBSERVED)
-        self._bury(item.ticket_id, 0, is_deleted=True)
+        self._ledger.delete(item.ticket_id, facts)
 
     def _doubt(self, ticket_id: UUID) -> None:
         self._work.doubts[ticket_id] = None
@@ -610,29 +587,29 @@ class Engine:
         read = self._take_read(item.read_id)
         if read is None or self._is_suspicious(read, item.tickets):
             return
-        self._apply_read(read, item.tickets, item.received_at)
-        self._confirm_absences(
-            read, {ticket.id for ticket in item.tickets}, tuple(self._rows), item.received_at
-        )
+        facts = read.facts(item.received_at)
+        self._apply_rows(item.tickets, facts)
+        self._confirm_absences({ticket.id for ticket in item.tickets}, tuple(self._ledger.rows), facts)
         self._finish_read(read)
 
     def _on_sync_done(self, item: SyncDone) -> None:
         read = self._take_read(item.read_id)
         if read is None or (item.is_snapshot and self._is_suspicious(read, item.upserts)):
             return
-        self._apply_read(read, item.upserts, item.received_at)
+        facts = read.facts(item.received_at)
+        self._apply_rows(item.upserts, facts)
         if item.is_snapshot:
             found = {ticket.id for ticket in item.upserts}
-            self._confirm_absences(read, found, tuple(self._seen), item.received_at)
+            self._confirm_absences(found, tuple(self._ledger.seen), facts)
             self._effects.append(Count("snapshots"))
         for removal in item.removed:
-            self._apply_removal(removal, _Facts(read.source, item.received_at, None))
+            self._ledger.leave(removal, facts)
         self._cursor = item.cursor
         self._finish_read(read)
 
     def _is_suspicious(self, read: _Read, tickets: tuple[Ticket, ...]) -> bool:
         """Rule 7: a first whole read without a row, where rows were held, is only asked again."""
-        if tickets or not self._rows or not self._is_complete or self._saw_empty:
+        if tickets or not self._ledger.rows or not self._is_complete or self._saw_empty:
             self._saw_empty = False
             return False
         self._saw_empty = True
@@ -641,24 +618,17 @@ class Engine:
         self._effects.append(Count("empty_reads"))
         return True
 
-    def _apply_removal(self, removal: Removal, facts: _Facts) -> None:
-        """The log's word: gone, as of this version. What is newer than that stays."""
-        seen = self._seen.version(removal.ticket_id)
-        if removal.is_deleted or seen is None or seen < removal.version:
-            self._remove(removal.ticket_id, facts, Certainty.OBSERVED)
-            self._bury(removal.ticket_id, removal.version, is_deleted=removal.is_deleted, is_exact=True)
-
     def _finish_read(self, read: _Read) -> None:
         """A whole read, or all changes since the cursor, has been applied."""
         self._failures = 0
         self._failure_reason = None
         self._synced_at = read.began_at
         if not self._is_complete:
-            self._is_complete = True
+            self._is_complete = self._ledger.is_told = True
             self._proof.postpone(self._now)
             self._is_redrawn = True
         self._judge_proof(read)
-        self._tombstones.prune(self._now)
+        self._ledger.tombstones.prune(self._now)
         if self._catch_up_step is not None and read.began_step >= self._catch_up_step:
             self._catch_up_step = None
         if self._live_since_step is not None and read.began_step >= self._live_since_step:
@@ -677,7 +647,7 @@ class Engine:
         read = self._take_read(item.read_id)
         if read is None:
             return
-        is_equal = self._seen.matches(item.count, item.digest)
+        is_equal = self._ledger.seen.matches(item.count, item.digest)
         self._proof.looked(is_equal=is_equal, began_step=read.began_step, now=self._now)
         if not is_equal:
             self._want(Source.REFETCH)
@@ -686,7 +656,7 @@ class Engine:
         """A digest differed: either this later read brought changes that explain it, or rows are missing."""
         if read.kind is not ReadKind.SYNC:
             return
-        repair = self._proof.judge(self._seen_changed_step, self._now)
+        repair = self._proof.judge(self._ledger.changed_step, self._now)
         if repair is None:
             return
         self._effects.append(Count("drift"))
@@ -703,19 +673,20 @@ class Engine:
         if read is None:
             return
         for ticket_id, version in item.pairs:
-            if version > (self._seen.version(ticket_id) or 0):
+            if version > (self._ledger.seen.version(ticket_id) or 0):
                 self._doubt(ticket_id)
         found = {ticket_id for ticket_id, _ in item.pairs}
-        self._confirm_absences(read, found, tuple(self._seen), item.received_at)
+        self._confirm_absences(found, tuple(self._ledger.seen), read.facts(item.received_at))
 
     def _on_lookup_done(self, item: LookupDone) -> None:
         read = self._take_read(item.read_id)
         if read is None:
             return
         self._failures = 0
-        self._apply_read(read, item.tickets, item.received_at)
+        facts = read.facts(item.received_at)
+        self._apply_rows(item.tickets, facts)
         found = {ticket.id: ticket for ticket in item.tickets}
-        self._confirm_absences(read, found.keys(), read.ticket_ids, item.received_at)
+        self._confirm_absences(found.keys(), read.ticket_ids, facts)
         self._tell_conflicts(read, found, item.received_at)
 
     def _on_read_failed(self, item: ReadFailed) -> None:
@@ -727,7 +698,7 @@ class Engine:
             return
         if read.kind is ReadKind.SYNC and isinstance(item.error, SchemaMissingError):
             # The database has only tables and policies; whole reads do the same, slower.
-            self._can_sync = False
+            self._can_sync = self._ledger.tracks_all = False
             self._work.sources.add(read.source)
             return
         for ticket_id in read.ticket_ids:
@@ -756,117 +727,12 @@ class Engine:
         self._refreshes = [(token, step) for token, step in self._refreshes if step > read.began_step]
         return answered
 
-    def _apply_read(self, read: _Read, tickets: Iterable[Ticket], received_at: datetime) -> None:
+    def _apply_rows(self, tickets: Iterable[Ticket], facts: Facts) -> None:
+        """Rule 1, row by row."""
         for ticket in tickets:
-            self._apply(ticket, _Facts(read.source, received_at, None), read)
+            self._ledger.apply(ticket, facts)
 
-    def _confirm_absences(
-        self, read: _Read, found: AbstractSet[UUID], expected: Iterable[UUID], received_at: datetime
-    ) -> None:
+    def _confirm_absences(self, found: AbstractSet[UUID], expected: Iterable[UUID], facts: Facts) -> None:
         """Rule 5: what the read did not show is gone, or in doubt if anything touched it since."""
-        facts = _Facts(read.source, received_at, None)
-        for ticket_id in expected:
-            version = self._seen.version(ticket_id)
-            if version is None or ticket_id in found:
-                continue
-            if self._seen.touched(ticket_id) <= read.began_step:
-                self._remove(ticket_id, facts, Certainty.INFERRED)
-                self._bury(ticket_id, version, is_inferred=True)
-            else:
-                self._doubt(ticket_id)
-
-    # --- rows --------------------------------------------------------------------------------------
-
-    def _apply(self, ticket: Ticket, facts: _Facts, read: _Read | None = None) -> None:
-        """Rule 1: take the row if it is news; tell what that means for the viewer."""
-        if not self._is_news(ticket, read):
-            return
-        if self.view.contains(ticket):
-            before = self._rows.get(ticket.id)
-            self._see(ticket)
-            self._rows[ticket.id] = ticket
-            self.revision += 1
-            self._tell(before, ticket, ticket, facts)
-            return
-        self._remove(ticket.id, facts, Certainty.OBSERVED, last_word=ticket)
-        if self._is_tracked(ticket):
-            self._see(ticket)
-        else:
-            self._bury(ticket.id, ticket.version)
-
-    def _see(self, ticket: Ticket) -> None:
-        self._tombstones.remove(ticket.id)
-        self._seen.add(ticket.id, ticket.version, self._step)
-        self._seen_changed_step = self._step
-
-    def _is_news(self, ticket: Ticket, read: _Read | None) -> bool:
-        seen = self._seen.version(ticket.id)
-        if seen is not None:
-            if ticket.version <= seen:
-                self._effects.append(Count("duplicates" if ticket.version == seen else "stale"))
-            return ticket.version > seen
-        tombstone = self._tombstones.get(ticket.id)
-        if tombstone is None:
-            return True
-        if tombstone.is_deleted:
-            return False
-        if tombstone.is_inferred and read is not None and read.began_step > tombstone.step:
-            # It left without a word and is visible again: the same version is news enough.
-            return ticket.version >= tombstone.version
-        return ticket.version > tombstone.version
-
-    def _remove(
-        self, ticket_id: UUID, facts: _Facts, certainty: Certainty, *, last_word: Ticket | None = None
-    ) -> None:
-        """Forget a row, and tell it if it was in the view."""
-        if ticket_id in self._seen:
-            self._seen.discard(ticket_id)
-            self._seen_changed_step = self._step
-        held = self._rows.pop(ticket_id, None)
-        if held is not None:
-            self.revision += 1
-            self._tell(held, None, last_word or held, facts, certainty)
-
-    def _bury(
-        self,
-        ticket_id: UUID,
-        version: int,
-        *,
-        is_inferred: bool = False,
-        is_deleted: bool = False,
-        is_exact: bool = False,
-    ) -> None:
-        stone = Tombstone(version, is_inferred, is_deleted, self._now, self._step)
-        self._tombstones.add(ticket_id, stone, is_exact=is_exact)
-
-    def _tell(
-        self,
-        before: Ticket | None,
-        after: Ticket | None,
-        last_known: Ticket,
-        facts: _Facts,
-        certainty: Certainty = Certainty.OBSERVED,
-    ) -> None:
-        kind = classify(before, after, self.view, last_known)
-        if kind is None or not self._is_complete:
-            return
-        more: dict[str, Any] = {}
-        if kind is TicketUnassigned or kind is TicketRemoved:
-            more["certainty"] = certainty
-        # A row carries its own commit time (updated_at is set by the trigger), unless the last word
-        # about it is missing: then nobody knows when it left.
-        committed_at = facts.committed_at
-        if committed_at is None and (after is not None or last_known is not before):
-            committed_at = last_known.updated_at
-        self._events.append(
-            kind(
-                ticket=last_known,
-                previous=before,
-                source=facts.source,
-                observed_at=facts.received_at,
-                committed_at=committed_at,
-                changes=changes_between(before, last_known),
-                is_in_view=after is not None,
-                **more,
-            )
-        )
+        for ticket_id in self._ledger.confirm(found, expected, facts):
+            self._doubt(ticket_id)
