@@ -181,6 +181,11 @@ class EventStream(Stream[TicketEvent]):
         """How many events were merged into others because the reader was slow."""
         return self._events.merged
 
+    @property
+    def waiting(self) -> int:
+        """How many events wait for the reader."""
+        return self._portal.read(lambda: self._events.waiting)
+
 
 class ChangeStream(Stream[StoreChange]):
     """The whole picture each time that there is something to redraw, for one reader; the first item at once.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from jamestronic_sdk.errors import Retry
 from jamestronic_sdk.store.metrics import StoreMetrics
+from jamestronic_sdk.store.protocol import StoreStatus
 from jamestronic_sdk.store.streams import ChangeStream, EventStream, Stream
 
 if TYPE_CHECKING:
@@ -35,8 +36,10 @@ _STATUS_LIMIT: Final = 64
 class Audience:
     """What the driver tells (``driver.Listener``), spread to whoever listens."""
 
-    def __init__(self, view: View) -> None:
-        self.metrics: Final = StoreMetrics()
+    def __init__(self, view: View, clock: Clock) -> None:
+        self._metrics: Final = StoreMetrics()
+        self._clock: Final = clock
+        self._not_live_since: float | None = None
         self.last_error: JamesTronicError | None = None
         """Of the newest failed read."""
         self.fatal_error: JamesTronicError | None = None
@@ -49,6 +52,12 @@ class Audience:
         self._change_streams: set[ChangeStream] = set()
         self._refreshes: dict[int, asyncio.Future[None]] = {}
         self._next_token = 1
+
+    @property
+    def metrics(self) -> StoreMetrics:
+        """Counts and durations, as of now."""
+        self._metrics.queue_depth = sum(stream.waiting for stream in self._event_streams)
+        return self._metrics
 
     # --- joining -----------------------------------------------------------------------------------
 
@@ -67,11 +76,11 @@ class Audience:
         return stream
 
     def add_change_stream(
-        self, picture: Callable[[tuple[TicketEvent, ...]], StoreChange], clock: Clock, interval: float
+        self, picture: Callable[[tuple[TicketEvent, ...]], StoreChange], interval: float
     ) -> ChangeStream:
         """A new reader of what to redraw."""
         self._change_streams = {stream for stream in self._change_streams if not stream.is_closed}
-        stream = ChangeStream(picture, EventStream(EVENT_LIMIT, self._view), clock, interval)
+        stream = ChangeStream(picture, EventStream(EVENT_LIMIT, self._view), self._clock, interval)
         self._change_streams.add(stream)
         return stream
 
@@ -91,7 +100,7 @@ class Audience:
     def on_publish(self, events: tuple[TicketEvent, ...]) -> None:
         """The view changed."""
         for event in events:
-            self.metrics.record(event)
+            self._metrics.record(event)
             for stream in self._event_streams:
                 stream.put(event)
         for changes in self._change_streams:
@@ -100,6 +109,12 @@ class Audience:
 
     def on_status(self, change: StatusChange) -> None:
         """How much the view can be trusted changed."""
+        if change.status is StoreStatus.LIVE:
+            if self._not_live_since is not None:
+                self.on_measured("time_to_live", self._clock.now() - self._not_live_since)
+            self._not_live_since = None
+        elif self._not_live_since is None:
+            self._not_live_since = self._clock.now()
         for stream in self._status_streams:
             stream.put(change)
         for changes in self._change_streams:
@@ -125,7 +140,11 @@ class Audience:
 
     def on_count(self, metric: str, amount: int) -> None:
         """Add to a metric."""
-        self.metrics.counts[metric] += amount
+        self._metrics.counts[metric] += amount
+
+    def on_measured(self, name: str, seconds: float) -> None:
+        """Add to a metric of durations."""
+        self._metrics.measure(name, seconds)
 
     def end(self, error: JamesTronicError | None, unanswered: JamesTronicError) -> None:
         """The store is over: iterations end (or raise ``error``), waiting refreshes raise."""

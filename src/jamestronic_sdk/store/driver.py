@@ -139,6 +139,10 @@ class Listener(Protocol):
         """Add to a metric."""
         ...
 
+    def on_measured(self, name: str, seconds: float) -> None:
+        """Add to a metric of durations."""
+        ...
+
 
 class Driver:
     """Runs one engine.
@@ -222,7 +226,10 @@ class Driver:
                 self._step(TimerFired(timer), group)
 
     def _step(self, item: Input, group: asyncio.TaskGroup) -> None:
-        for effect in self._engine.handle(item, self._clock.now()):
+        now = self._clock.now()
+        effects = self._engine.handle(item, now)
+        self._listener.on_measured("apply", self._clock.now() - now)
+        for effect in effects:
             self._perform(effect, group)
 
     def _perform(self, effect: Effect, group: asyncio.TaskGroup) -> None:  # noqa: C901 - one line per effect
@@ -260,9 +267,12 @@ class Driver:
         self._inputs = deque(item for item in self._inputs if not isinstance(item, FeedLive | FeedLost))
 
     async def _read(self, effect: StartRead) -> None:
+        began = self._clock.now()
         try:
             async with asyncio.timeout(self._read_timeout):
-                self.post(await self._answer(effect))
+                answer = await self._answer(effect)
+            self._listener.on_measured("read", self._clock.now() - began)
+            self.post(answer)
         except JamesTronicError as error:
             self.post(ReadFailed(effect.read_id, error))
         except TimeoutError as error:

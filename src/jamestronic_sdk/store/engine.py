@@ -379,6 +379,8 @@ class Engine:
     def _on_feed_live(self) -> None:
         if self._is_paused:
             return
+        if self._status is StoreStatus.POLLING and self._live_since_step is None:
+            self._effects.append(Count("reconnects"))
         self._live_since_step = self._step
         self._want(Source.REFETCH)
         self._effects.append(Count("gaps"))
@@ -467,6 +469,7 @@ class Engine:
             if write.base is None or write.attempted is None:
                 continue
             now = found.get(write.ticket_id) or self._ledger.rows.get(write.ticket_id)
+            self._effects.append(Count("conflicts"))
             self._ledger.events.append(
                 TicketConflicted(
                     ticket=now or write.base,

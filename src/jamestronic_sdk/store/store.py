@@ -130,7 +130,7 @@ class TicketStore:
         read_timeout: float,
     ) -> None:
         self.view: Final = view
-        self._audience: Final = Audience(view)
+        self._audience: Final = Audience(view, parts.clock)
         self._parts: Final = parts
         self._ready_timeout: Final = ready_timeout
         self._engine: Final = Engine(view, config)
@@ -265,7 +265,7 @@ class TicketStore:
         if not interval >= 0:
             raise InvalidInputError("interval must be 0 or more seconds.")
         self._require_open()
-        return self._audience.add_change_stream(self._picture, self._parts.clock, interval)
+        return self._audience.add_change_stream(self._picture, interval)
 
     def subscribe(self, callback: EventCallback, *, initial: bool = False) -> Subscription:
         """Call a function, or a coroutine function, with every event from now on.
@@ -497,7 +497,9 @@ class TicketStore:
     ) -> None:
         try:
             async for event in stream:
+                began = self._parts.clock.now()
                 await _call(callback, event, subscription)
+                self._audience.on_measured("handler", self._parts.clock.now() - began)
         except StoreError:
             return  # the store failed; that was logged, and every method says so
 

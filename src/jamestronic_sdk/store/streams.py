@@ -133,6 +133,11 @@ class EventStream(Stream["TicketEvent"]):
             self._items.clear()
         self._merge(item)
 
+    @property
+    def waiting(self) -> int:
+        """How many events wait for the reader."""
+        return len(self._items) + sum(len(events) for events in self._by_ticket.values())
+
     def take_all(self) -> tuple[TicketEvent, ...]:
         """What waits, without waiting."""
         taken: list[TicketEvent] = []
