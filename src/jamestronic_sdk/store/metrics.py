@@ -43,8 +43,9 @@ class StoreMetrics:
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
         """``reads`` and ``read_failures``; ``snapshots``, ``lookups`` and ``digests`` among them;
-        ``drift`` (a digest found something missing); ``gaps``, ``feed_losses``, ``reconnects``, ``wakes``; ``duplicates`` and
-        ``stale`` (messages that were no news); ``conflicts``; ``bytes_in`` (bodies of answers to reads)."""
+        ``drift`` (a digest found something missing); ``gaps``, ``feed_losses``, ``reconnects``, ``wakes``;
+        ``duplicates`` and ``stale`` (messages that were no news); ``conflicts``; ``bytes_in`` (bodies of
+        answers to reads)."""
         self.events: Counter[tuple[str, Source]] = Counter()
         """(name of the event class, source) -> how many."""
         self.queue_depth: int = 0
