@@ -13,6 +13,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from jamestronic_sdk.models import share_names
 from jamestronic_sdk.store.classify import changes_between, classify
 from jamestronic_sdk.store.events import Certainty, Source, TicketEvent, TicketRemoved, TicketUnassigned
 from jamestronic_sdk.store.seen import SeenRows
@@ -98,6 +99,7 @@ class Ledger:
         if self.view.contains(ticket):
             before = self.rows.get(ticket.id)
             self._see(ticket)
+            share_names(ticket)
             self.rows[ticket.id] = ticket
             self.revision += 1
             self._tell(before, ticket, ticket, facts)
