@@ -185,9 +185,11 @@ class Supervisor:
 
     @property
     def has_members(self) -> bool:
+        """Whether somebody holds a channel."""
         return bool(self._holders)
 
     def add(self, member: Member, channel: Channel) -> None:
+        """Tell a member of a channel from now on, beginning with how it stands."""
         held = self._holders.setdefault(member, set())
         if channel in held:
             return
@@ -203,10 +205,12 @@ class Supervisor:
             member.on_channel_lost(channel, membership.reason, membership.failures, is_refused=True)
 
     def remove(self, member: Member, channel: Channel) -> None:
+        """Tell a member of a channel no more."""
         self._holders.get(member, set()).discard(channel)
         self._let_go(channel)
 
     def forget(self, member: Member) -> None:
+        """Tell a member nothing more."""
         for channel in self._holders.pop(member, set()):
             self._let_go(channel)
 
@@ -372,11 +376,12 @@ class Supervisor:
             del self._unanswered[ref]
 
     def on_heartbeat(self, ref: str) -> None:
+        """The heartbeat with this ref was answered."""
         if ref in self._unanswered:
             self._heard_at = self._clock.wall()
             self._unanswered[ref].set()
 
-    # --- the channels --------------------------------------------------------------------------------
+    # --- the channels, and link.LinkListener -----------------------------------------------------------
 
     def _token_changed(self, token: str | None) -> None:
         """There is a newer access token: every channel gets it, and what was refused is asked for again."""
@@ -449,7 +454,8 @@ class Supervisor:
         except RequestTimeoutError as error:
             # Slow is the channel or the socket: that it is the channel's fault must be proven.
             await self._prove(link)
-            self._fail(membership, error.message)
+            if not self._ended.is_set():
+                self._fail(membership, error.message)
         finally:
             self._joining = None
             self._no_join.set()
@@ -482,12 +488,14 @@ class Supervisor:
             self._fail(membership, "the server did not say that it replicates")
 
     def on_joined(self, channel: Channel) -> None:
+        """The join that is under way was answered."""
         membership = self._joining
         if membership is not None and membership.channel == channel and self._is_current(membership):
             membership.joined(self._clock.now())
             self._work.set()
 
     def on_live(self, channel: Channel) -> None:
+        """The server says that the channel carries what happens."""
         membership = self._memberships.get(channel)
         if membership is not None and membership.standing is not Standing.OUT:
             self._become_live(membership, is_confirmed=True)
@@ -504,6 +512,7 @@ class Supervisor:
             member.on_live(membership.channel, is_confirmed=membership.is_confirmed)
 
     def on_channel_lost(self, channel: Channel, reason: str) -> None:
+        """The server ended a channel."""
         membership = self._memberships.get(channel)
         if membership is not None and membership.standing is not Standing.OUT:
             self._fail(membership, reason)
@@ -531,10 +540,12 @@ class Supervisor:
         self._work.set()
 
     def on_row(self, channel: Channel, message: RowMessage) -> None:
+        """A row changed."""
         for member in self._members(channel):
             member.on_row(message)
 
     def on_broadcast(self, channel: Channel, message: BroadcastMessage) -> None:
+        """A message came on a private topic; what is replayed goes to those who missed it."""
         membership = self._memberships.get(channel)
         if membership is None:
             return
