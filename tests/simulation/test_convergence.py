@@ -140,13 +140,6 @@ class _BusyInTheBackground(Engine):
         return False
 
 
-class _SleepIsNoGap(Engine):
-    """Status and feed stay as they were."""
-
-    def _on_woke(self) -> None:
-        pass
-
-
 @pytest.mark.parametrize(
     "mistaken",
     [
@@ -163,7 +156,6 @@ class _SleepIsNoGap(Engine):
         _ConflictsAreSwallowed,
         _TheDigestIsIgnored,
         _BusyInTheBackground,
-        _SleepIsNoGap,
     ],
 )
 def test_the_harness_bites(mistaken: type[Engine]) -> None:

@@ -231,10 +231,17 @@ class World:
         assert not still_there, f"removed without evidence: {event}"
 
     def sleep(self) -> None:
-        """The machine was suspended: the socket is dead, and nobody says so."""
-        self.is_feed_up = False
-        self.connection += 1
-        self.feed(Woke())
+        """The machine was suspended: the socket is given up, in this order or the other."""
+        steps = [lambda: self.feed(Woke()), self.give_up]
+        self.rng.shuffle(steps)
+        for step in steps:
+            step()
+
+    def give_up(self) -> None:
+        if self.is_feed_open:
+            self.is_feed_up = False
+            self.connection += 1
+            self.notice(self.connection)
 
     # --- the server's side ----------------------------------------------------------------------------
 

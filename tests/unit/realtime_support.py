@@ -138,6 +138,7 @@ class Bench:
         self.clock = ManualClock()
         self.token: str | Exception = "token-1"
         self.token_callbacks: list[Callable[[str | None], None]] = []
+        self.wake_callbacks: list[Callable[[], None]] = []
         self.spawned: list[asyncio.Task[None]] = []
         self.is_closed = False
         self.config = ConnectionConfig()
@@ -146,12 +147,22 @@ class Bench:
                 open_link=self.open_link,
                 access_token=self.access_token,
                 on_token=self.on_token,
+                on_wake=self.on_wake,
                 spawn=self.spawn,
                 clock=self.clock,
                 rng=random.Random(1),  # noqa: S311 - jitter
                 config=self.config,
             )
         )
+
+    def on_wake(self, callback: Callable[[], None]) -> Callable[[], None]:
+        self.wake_callbacks.append(callback)
+        return lambda: self.wake_callbacks.remove(callback)
+
+    def wake(self) -> None:
+        """The machine slept."""
+        for callback in tuple(self.wake_callbacks):
+            callback()
 
     @property
     def link(self) -> FakeLink:

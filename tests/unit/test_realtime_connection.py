@@ -302,6 +302,18 @@ async def test_a_servers_goodbye_is_no_failure(code: int, caplog: pytest.LogCapt
         assert [one for one in caplog.records if one.levelno == logging.INFO]
 
 
+async def test_after_a_sleep_the_socket_is_given_up_at_once() -> None:
+    async with bench() as it:
+        member = Listening()
+        it.connection.hold(member, CHANGES)
+        await it.until(lambda: LIVE_CHANGES in member.told)
+        it.wake()
+        await it.until(lambda: member.told[-1] == ("down", "the machine slept", 0))
+        await it.pass_time(1)
+        await it.until(lambda: member.told[-1] == LIVE_CHANGES)
+        assert len(it.links) == 2
+
+
 async def test_a_goodbye_at_once_is_a_failure() -> None:
     """A server that takes every socket and closes it politely must not be asked without pause."""
     async with bench() as it:

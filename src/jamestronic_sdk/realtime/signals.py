@@ -40,6 +40,8 @@ class SocketLoss:
     reason: str
     code: int | None = None
     """Of the server's close frame; None when the connection just broke."""
+    is_ours: bool = False
+    """We gave it up, because we slept: no fault of the network or the server."""
 
     @property
     def is_goodbye(self) -> bool:

@@ -14,7 +14,8 @@ Rules (a reader can check the code against them):
 4.  A loss of one channel is its own: the others go on, and it is joined again with a back-off of its own.
     What the database refuses is asked for again with another token, or after minutes.
 5.  A join is made with a fresh access token; every newer one goes to every channel.
-6.  Joins follow one another, after a loss with jitter. A private topic that had been live is joined with a
+6.  After a sleep of the machine the socket is given up: it may be dead without saying so.
+7.  Joins follow one another, after a loss with jitter. A private topic that had been live is joined with a
     replay of what may have been missed; those who listened then are told it.
 
 Promises:
@@ -115,6 +116,7 @@ class ConnectionParts:
         open_link: Makes an unopened link; called once per attempt.
         access_token: Answers a token that is good for a while; may refresh it over the network.
         on_token: Calls back with each newer token, or None at sign-out; answers how to stop that.
+        on_wake: Calls back after the machine slept; answers how to stop that.
         spawn: Starts a task of the client's, which ends with it; raises when the client is closed.
         clock: Time.
         rng: Jitter.
@@ -127,6 +129,7 @@ class ConnectionParts:
         open_link: Callable[[LinkListener], LinkLike],
         access_token: Callable[[], Awaitable[str]],
         on_token: Callable[[Callable[[str | None], None]], Callable[[], None]],
+        on_wake: Callable[[Callable[[], None]], Callable[[], None]],
         spawn: Callable[[Coroutine[object, object, None], str], asyncio.Task[None]],
         clock: Clock,
         rng: random.Random,
@@ -135,6 +138,7 @@ class ConnectionParts:
         self.open_link: Final = open_link
         self.access_token: Final = access_token
         self.on_token: Final = on_token
+        self.on_wake: Final = on_wake
         self.spawn: Final = spawn
         self.clock: Final = clock
         self.rng: Final = rng
@@ -237,12 +241,14 @@ class Supervisor:
     async def run(self) -> None:
         """Keep a socket open until cancelled; nothing but that ends it."""
         unsubscribe = self._parts.on_token(self._token_changed)
+        forget_wakes = self._parts.on_wake(self._on_wake)
         try:
             if self._before is not None:
                 await asyncio.wait([self._before])
             await self._supervise()
         finally:
             unsubscribe()
+            forget_wakes()
             # Whoever is left is not who ended this: the client was closed.
             for member in tuple(self._holders):
                 member.on_socket_lost("the client was closed", 1)
@@ -256,7 +262,7 @@ class Supervisor:
                 down_since = now
                 if now - self._healthy_since >= self._config.healthy_after:
                     self._failures = 0
-            is_goodbye = (
+            is_goodbye = loss.is_ours or (
                 loss.is_goodbye
                 and self._healthy_since is not None
                 and now - self._opened_at >= self._config.goodbye_after
@@ -338,6 +344,11 @@ class Supervisor:
             self.on_socket_lost(SocketLoss(error.message))
         except Exception as error:  # noqa: BLE001 - as above
             self.on_socket_lost(self._surprise(error))
+
+    def _on_wake(self) -> None:
+        """What we believe of the socket is as old as the sleep was long."""
+        if self._is_open:
+            self.on_socket_lost(SocketLoss("the machine slept", is_ours=True))
 
     def on_socket_lost(self, loss: SocketLoss) -> None:
         """The socket is of no more use; the first reason counts."""

@@ -123,6 +123,7 @@ def _connection(core: Core, auth: Auth) -> Connection:
                 open_link=open_link,
                 access_token=auth.access_token,
                 on_token=auth.on_token,
+                on_wake=core.sleep_watch.on_wake,
                 spawn=core.spawn,
                 clock=core.clock,
                 rng=core.rng,

@@ -21,8 +21,8 @@ Rules (a reader can check the code against them):
     If it differs, and what changed since the cursor does not explain that, (id, version) of all that is
     visible are compared, and what differs is asked for by id; if it differs still, everything is read.
 12. An own write is shown at once, by an overlay; what is told comes from the answer, by rule 1.
-13. In the background for a while, nothing is asked. Back again, or awake after a sleep, the feed begins anew,
-    and what was missed is read at once.
+13. In the background for a while, nothing is asked. Back again, the feed begins anew; then, and after a sleep
+    of the machine, what was missed is read at once.
 
 Promises:
     Same inputs, same effects. Every (status, signal) pair is in ``TRANSITIONS`` or raises.
@@ -426,13 +426,10 @@ class Engine:
         self._catch_up(Source.REFRESH)
 
     def _on_woke(self) -> None:
-        """What the feed believes of its connection is as old as the sleep was long."""
-        if self._is_paused:
-            return
-        self._signal(Signal.RESUME, "the machine slept")
-        self._live_since_step = None
-        self._effects += [CloseFeed(), OpenFeed(), Count("wakes"), Count("gaps")]
-        self._catch_up(Source.REFETCH)
+        """The view is as old as the sleep was long; the feed finds out by itself what that did to it."""
+        if not self._is_paused:
+            self._effects += [Count("wakes"), Count("gaps")]
+            self._catch_up(Source.REFETCH)
 
     # --- own writes --------------------------------------------------------------------------------
 

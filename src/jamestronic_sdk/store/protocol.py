@@ -97,7 +97,7 @@ class Signal(Enum):
     PAUSE = "pause"
     """In the background for a while."""
     RESUME = "resume"
-    """In the foreground again, or awake: the feed begins anew."""
+    """In the foreground again: the feed begins anew."""
     CLOSE = "close"
 
 
@@ -116,9 +116,6 @@ TRANSITIONS: Final[Mapping[tuple[StoreStatus | None, Signal], StoreStatus]] = {
     (StoreStatus.CONNECTING, Signal.PAUSE): StoreStatus.PAUSED,
     (StoreStatus.LIVE, Signal.PAUSE): StoreStatus.PAUSED,
     (StoreStatus.POLLING, Signal.PAUSE): StoreStatus.PAUSED,
-    (StoreStatus.CONNECTING, Signal.RESUME): StoreStatus.CONNECTING,
-    (StoreStatus.LIVE, Signal.RESUME): StoreStatus.CONNECTING,
-    (StoreStatus.POLLING, Signal.RESUME): StoreStatus.POLLING,
     (StoreStatus.PAUSED, Signal.RESUME): StoreStatus.CONNECTING,
     (StoreStatus.PAUSED, Signal.CLOSE): StoreStatus.CLOSED,
 }
@@ -326,7 +323,7 @@ class Foreground:
 
 @dataclass(frozen=True, slots=True)
 class Woke:
-    """The machine slept, or its clock jumped: connections are not to be trusted."""
+    """The machine slept, or its clock jumped."""
 
 
 @dataclass(frozen=True, slots=True)
