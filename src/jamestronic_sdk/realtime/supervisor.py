@@ -255,7 +255,7 @@ class Supervisor:
         for member in tuple(self._holders):
             try:
                 member.on_socket_lost(reason, attempt)
-            except Exception:  # one holder's bug is not the others' loss
+            except Exception:  # noqa: BLE001 - one holder's bug is not the others' loss
                 _log.exception("a holder of a realtime channel raised")
 
     async def _supervise(self) -> None:
