@@ -339,6 +339,26 @@ async def test_a_goodbye_after_too_many_joins_is_a_failure() -> None:
         await it.until(lambda: ("down", "no room", 1) in member.told)
 
 
+class Raising(Listening):
+    """A holder with a bug."""
+
+    def on_socket_lost(self, reason: str, attempt: int) -> None:
+        super().on_socket_lost(reason, attempt)
+        raise ValueError(reason)
+
+
+async def test_a_holder_that_raises_takes_nobody_along(caplog: pytest.LogCaptureFixture) -> None:
+    async with bench() as it:
+        raising, other = Raising(), Listening()
+        it.connection.hold(raising, PERSON)
+        it.connection.hold(other, CHANGES)
+        await it.until(lambda: bool(raising.told and other.told))
+        it.link.lose("gone")
+        await it.pass_until(lambda: other.told[-1:] == [LIVE_CHANGES] and len(other.told) == 3)
+        assert not it.spawned[0].done()
+        assert "a holder of a realtime channel raised" in caplog.text
+
+
 # --- one channel alone ---------------------------------------------------------------------------------------
 
 

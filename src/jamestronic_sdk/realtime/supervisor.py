@@ -223,7 +223,7 @@ class Supervisor:
         if channel not in self._memberships or any(channel in held for held in self._holders.values()):
             return
         membership = self._memberships.pop(channel)
-        if membership.is_refused:
+        if membership.is_refused and channel.is_private:  # public names are new for each store
             self._memory.refused[channel] = membership
         self._leave(membership)
 
@@ -242,16 +242,27 @@ class Supervisor:
         """Keep a socket open until cancelled; nothing but that ends it."""
         unsubscribe = self._parts.on_token(self._token_changed)
         forget_wakes = self._parts.on_wake(self._on_wake)
+        reason = "the client was closed"
         try:
             if self._before is not None:
                 await asyncio.wait([self._before])
             await self._supervise()
+        except Exception as error:  # noqa: BLE001 - the supervisor
+            # A bug of ours must not take the client along; the stores poll, and the next one starts anew.
+            _log.exception("the supervisor of the realtime socket failed")
+            reason = f"unexpected {type(error).__name__}"
         finally:
             unsubscribe()
             forget_wakes()
-            # Whoever is left is not who ended this: the client was closed.
-            for member in tuple(self._holders):
-                member.on_socket_lost("the client was closed", 1)
+            # Whoever is left is not who ended this.
+            self._tell_all(reason, 1)
+
+    def _tell_all(self, reason: str, attempt: int) -> None:
+        for member in tuple(self._holders):
+            try:
+                member.on_socket_lost(reason, attempt)
+            except Exception:  # noqa: BLE001 - one holder's bug is not the others' loss
+                _log.exception("a holder of a realtime channel raised")
 
     async def _supervise(self) -> None:
         down_since = self._clock.now()
@@ -279,9 +290,7 @@ class Supervisor:
                 now - down_since,
                 loss.reason,
             )
-            attempt = 0 if is_goodbye else self._failures
-            for member in tuple(self._holders):
-                member.on_socket_lost(loss.reason, attempt)
+            self._tell_all(loss.reason, 0 if is_goodbye else self._failures)
             await self._clock.sleep(self._delay(is_goodbye=is_goodbye))
 
     def _delay(self, *, is_goodbye: bool) -> float:
