@@ -1,7 +1,6 @@
-"""The `jamestronic` command: a local stack, and the SQL that ships with the package.
+"""`jamestronic local`: a Supabase for this machine, without Docker.
 
 Promises:
-    An error of this package is one line on stderr and exit code 1, never a traceback.
     `local stop` ends every process of the stack, also after its supervisor was killed.
 
 Never:
@@ -13,45 +12,30 @@ from __future__ import annotations
 import json
 import logging
 import shlex
-import sys
-from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 
-from jamestronic_sdk import sql as sql_files
 from jamestronic_sdk.errors import JamesTronicError
 
-# `jamestronic_sdk.local` is imported where it is used: `sql` must work without the extra `local`.
+# `jamestronic_sdk.local` is imported where it is used: other commands must work without the extra `local`.
 # ruff: noqa: PLC0415
 
-__all__ = ["app", "run"]
+__all__ = ["local"]
 
 _NOT_RUNNING: Final = 3
 """Exit code of `local status`, as of `systemctl status`."""
 
-
-app: Final[typer.Typer] = typer.Typer(
-    help="JamesTronic: a local Supabase, and the SQL of this package.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
 local: Final[typer.Typer] = typer.Typer(
     help="A Supabase for this machine, without Docker. For development only.",
     no_args_is_help=True,
     add_completion=False,
 )
-sql: Final[typer.Typer] = typer.Typer(
-    help="The SQL that ships with this package.", no_args_is_help=True, add_completion=False
-)
 fault: Final[typer.Typer] = typer.Typer(
     help="Break a part of the running local stack, for tests.", no_args_is_help=True, add_completion=False
 )
-app.add_typer(local, name="local")
-app.add_typer(sql, name="sql")
 local.add_typer(fault, name="fault")
 
 _DataDir = Annotated[
@@ -70,15 +54,6 @@ class RealtimeState(StrEnum):
 
     DOWN = "down"
     UP = "up"
-
-
-def run() -> None:
-    """Run the command; ends the process with its exit code."""
-    try:
-        app()
-    except JamesTronicError as error:
-        sys.stderr.write(f"{type(error).__name__}: {error}\n")
-        sys.exit(1)
 
 
 @local.command()
@@ -222,39 +197,3 @@ def realtime(state: RealtimeState, data_dir: _DataDir = None) -> None:
     typer.echo(
         f"Realtime is {state.value}" + (f"; {closed} connections were closed." if closed is not None else ".")
     )
-
-
-@sql.command("list")
-def list_files() -> None:
-    """List the SQL files in the order in which they apply, with their checksums."""
-    for file in sql_files.files():
-        typer.echo(f"{file.checksum[:16]}  {file.name}")
-
-
-@sql.command()
-def export(
-    migrations: Annotated[
-        Path, typer.Option("--migrations", file_okay=False, help="Folder of the Supabase CLI's migrations.")
-    ] = Path("supabase/migrations"),
-) -> None:
-    """Write migrations for `supabase db push`, one for each file that changed since the last export."""
-    written = sql_files.export(migrations, now=datetime.now(UTC))
-    for path in written:
-        typer.echo(str(path))
-    if not written:
-        typer.echo(f"Nothing to do: {migrations} is up to date.", err=True)
-
-
-@sql.command()
-def check(
-    database_url: Annotated[
-        str, typer.Argument(envvar="DATABASE_URL", metavar="URL", help="Of the database; or DATABASE_URL.")
-    ],
-) -> None:
-    """Say what of the SQL is missing, outdated or altered in a database: exit code 0 when nothing is."""
-    problems = sql_files.check(database_url)
-    for problem in problems:
-        typer.echo(f"{problem.kind:9} {problem.file:20} {problem.what}")
-    if problems:
-        raise typer.Exit(1)
-    typer.echo("The database has the SQL of this version.")
