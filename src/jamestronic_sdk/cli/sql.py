@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 
 from jamestronic_sdk import sql as sql_files
+from jamestronic_sdk.cli._names import now
+from jamestronic_sdk.cli._output import ExitCode
+from jamestronic_sdk.cli._root import output_of
 
 __all__ = ["sql"]
 
@@ -20,8 +23,11 @@ sql: Final[typer.Typer] = typer.Typer(
 @sql.command("list")
 def list_files() -> None:
     """List the SQL files in the order in which they apply, with their checksums."""
-    for file in sql_files.files():
-        typer.echo(f"{file.checksum[:16]}  {file.name}")
+    found = sql_files.files()
+    output_of().result(
+        {"files": [{"name": file.name, "checksum": file.checksum} for file in found]},
+        "\n".join(f"{file.checksum[:16]}  {file.name}" for file in found),
+    )
 
 
 @sql.command()
@@ -31,11 +37,11 @@ def export(
     ] = Path("supabase/migrations"),
 ) -> None:
     """Write migrations for `supabase db push`, one for each file that changed since the last export."""
-    written = sql_files.export(migrations, now=datetime.now(UTC))
-    for path in written:
-        typer.echo(str(path))
+    out = output_of()
+    written = sql_files.export(migrations, now=now())
+    out.result({"written": [str(path) for path in written]}, "\n".join(map(str, written)))
     if not written:
-        typer.echo(f"Nothing to do: {migrations} is up to date.", err=True)
+        out.note(f"Nothing to do: {migrations} is up to date.")
 
 
 @sql.command()
@@ -46,8 +52,10 @@ def check(
 ) -> None:
     """Say what of the SQL is missing, outdated or altered in a database: exit code 0 when nothing is."""
     problems = sql_files.check(database_url)
-    for problem in problems:
-        typer.echo(f"{problem.kind:9} {problem.file:20} {problem.what}")
+    output_of().result(
+        {"ok": not problems, "problems": [asdict(problem) for problem in problems]},
+        "\n".join(f"{one.kind:9} {one.file:20} {one.what}" for one in problems)
+        or "The database has the SQL of this version.",
+    )
     if problems:
-        raise typer.Exit(1)
-    typer.echo("The database has the SQL of this version.")
+        raise typer.Exit(ExitCode.FAILURE)
