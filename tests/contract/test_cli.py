@@ -17,7 +17,6 @@ import pytest_asyncio
 from client_people import Person, Shop, open_shop
 
 from jamestronic_sdk import Role
-from jamestronic_sdk.local import control
 from jamestronic_sdk.local.stack import LocalSupabase
 
 ROWS = (
@@ -177,7 +176,9 @@ async def test_a_mailed_code_signs_in(machine: Machine, shop: Shop, local_supaba
     with machine.start("login", "--code", "--email", ben.email, "--json") as process:
         assert process.stderr is not None
         assert "A code is on its way" in process.stderr.readline()
-        (message,) = control.mail(local_supabase.data_dir, ben.email)
+        (message,) = machine.json(
+            *("local", "mail", "--to", ben.email, "--data-dir", str(local_supabase.data_dir))
+        )
         out, err = process.communicate(f"{message['code']}\n", timeout=DEADLINE)
     assert process.returncode == 0, err
     machine.inspect(out, err)
@@ -357,7 +358,7 @@ async def test_watch_says_when_realtime_is_down_and_polls(machine: Machine, shop
     stack = shop.supabase.require_stack()
     machine.sign_in(await shop.person(Role.ADMIN))
     ticket = await shop.service.tickets.create(title="Polled")
-    control.set_realtime(stack.data_dir, "down")
+    machine.ok("local", "fault", "realtime", "down", "--data-dir", str(stack.data_dir))
     try:
         with machine.start(
             *("tickets", "watch", "--json", "--poll-interval", "0.5", "--duration", "60", "--stats")
@@ -368,7 +369,7 @@ async def test_watch_says_when_realtime_is_down_and_polls(machine: Machine, shop
             watching.send_signal(signal.SIGTERM)
             out, err = watching.communicate(timeout=DEADLINE)
     finally:
-        control.set_realtime(stack.data_dir, "up")
+        machine.ok("local", "fault", "realtime", "up", "--data-dir", str(stack.data_dir))
     assert watching.returncode == 143, err
     assert event["source"] in {"poll", "refetch"}
     assert json.loads(out.splitlines()[-1])["event"] == "Stats"
@@ -434,11 +435,11 @@ def test_doctor_knows_a_wrong_address(machine: Machine, url: str, row: str, hint
 
 
 def test_doctor_knows_that_realtime_is_down(machine: Machine, local_supabase: LocalSupabase) -> None:
-    control.set_realtime(local_supabase.data_dir, "down")
+    machine.ok("local", "fault", "realtime", "down", "--data-dir", str(local_supabase.data_dir))
     try:
         done = machine.run("doctor", "--json")
     finally:
-        control.set_realtime(local_supabase.data_dir, "up")
+        machine.ok("local", "fault", "realtime", "up", "--data-dir", str(local_supabase.data_dir))
     assert done.returncode == 1
     found = json.loads(done.stdout)
     assert [name for name, state in states(found).items() if state == "fail"] == ["realtime"]
@@ -453,17 +454,18 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     host = Machine(
         home, {name: value for name, value in os.environ.items() if name.startswith("JAMESTRONIC_")}
     )
-    started = host.ok("local", "start", "--detach", "--ephemeral", "--no-sql", "--port", "0")
-    line = next(line for line in started.splitlines() if line.startswith("Data in "))
-    data = line.removeprefix("Data in ").removesuffix(" (removed when it stops)")
+    data = host.json("local", "start", "--detach", "--ephemeral", "--no-sql", "--port", "0")["data_dir"]
     try:
-        variables = control.environment(Path(data))
+        variables = host.json("local", "env", "--data-dir", data)
         yield Machine(home, variables, {value for name, value in variables.items() if name.endswith("KEY")})
     finally:
-        host.ok("local", "stop", "--data-dir", data)
+        assert host.json("local", "stop", "--data-dir", data)["stopped"]
 
 
 def test_doctor_knows_that_the_sql_is_missing(bare: Machine) -> None:
+    checked = bare.run("sql", "check", "--json")
+    assert checked.returncode == 1
+    assert json.loads(checked.stdout)["ok"] is False
     done = bare.run("doctor", "--json")
     assert done.returncode == 1
     found = json.loads(done.stdout)

@@ -134,8 +134,10 @@ def test_the_documentation_lists_every_exit_code() -> None:
 
 
 def test_the_documentation_names_every_command() -> None:
+    """Those of `local` have a page of their own."""
     text = DOCS.read_text(encoding="utf-8")
-    assert [words for words in map(" ".join, COMMANDS) if f"`jamestronic {words}" not in text] == []
+    missing = [" ".join(words) for words in COMMANDS if f"`jamestronic {' '.join(words)}" not in text]
+    assert [words for words in missing if not words.startswith("local ")] == []
 
 
 # -- settings and errors ---------------------------------------------------------------------------------
