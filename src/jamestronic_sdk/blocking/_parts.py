@@ -373,8 +373,12 @@ class Auth:
             lambda: self._face.sign_up(email=email, password=password, full_name=full_name)
         )
 
-    def resume(self) -> Me | None:
+    def resume(self, *, renew: bool = True) -> Me | None:
         """Take up the session that the ``session_store`` holds from an earlier run.
+
+        Args:
+            renew: True: renew it at once, which proves that the server still knows it. False: only if its
+                token ends within a minute; for short programs that start often.
 
         Returns:
             The person; None when nothing usable is stored.
@@ -387,7 +391,7 @@ class Auth:
             TransportError: No answer came; the stored session is kept.
             JamesTronicError: As ``sign_in``.
         """
-        return self._portal.run(self._face.resume)
+        return self._portal.run(lambda: self._face.resume(renew=renew))
 
     def change_password(self, password: str) -> None:
         """Give the person who is signed in another password; ends all of their other sessions.
