@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from dataclasses import dataclass, field, replace
 from email.utils import parsedate_to_datetime
 from enum import Enum
-from typing import TYPE_CHECKING, Final, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias, TypeVar, cast
 
 import anyio
 import httpx
@@ -33,6 +34,7 @@ from supabase_auth.errors import (
     CustomAuthError,
 )
 
+from jamestronic_sdk._telemetry import Operation, current_operation, operation
 from jamestronic_sdk.errors import (
     ClientClosedError,
     ConnectionFailedError,
@@ -49,6 +51,7 @@ from jamestronic_sdk.retry import RetryBudget, RetryPolicy, retrying
 if TYPE_CHECKING:
     import random
     from collections.abc import Awaitable, Callable, Coroutine
+    from contextlib import AbstractContextManager
 
     from postgrest.base_request_builder import RequestConfig
 
@@ -58,6 +61,9 @@ if TYPE_CHECKING:
 __all__ = ["Core", "Query", "TokenSource", "Wire", "parse", "total_of"]
 
 _T = TypeVar("_T")
+
+_Outcome: TypeAlias = tuple[_T] | Exception | None
+"""An answer in a box, an error, or None: it was ended before."""
 
 # A dead address is noticed before the whole time-out is gone; TCP's second SYN goes out after 1 s, the
 # third after 3 s, the fourth after 7 s.
@@ -72,7 +78,11 @@ _ERROR_BODY_LIMIT: Final = 64 * 1024
 _DOOR_KEY: Final = "jamestronic"
 """Under which supabase_auth keeps a PKCE verifier in a door's own memory."""
 
+_REQUEST_ID: Final = "X-Request-Id"
+
+# Supabase's own, the one that proxies agree on (the local stack answers with ours), and Cloudflare's.
 _REQUEST_ID_HEADERS: Final = ("sb-request-id", "x-request-id", "cf-ray")
+_REQUEST_ID_FORM: Final = re.compile(r"[A-Za-z0-9._:+/=-]{1,128}")
 
 
 class Query(Protocol):
@@ -172,6 +182,7 @@ class Core:
             # read on its own, and a server that trickles would never time out.
             timeout=httpx.Timeout(None, connect=_CONNECT_TIMEOUT),
             limits=_LIMITS,
+            event_hooks={"request": [_on_request], "response": [_on_response]},
         )
         self._raw = AsyncClient(
             self.settings.url,
@@ -225,16 +236,16 @@ class Core:
         scope = anyio.CancelScope()
         if timeout is not None:
             scope.deadline = anyio.current_time() + timeout
-        task = self._tasks.create_task(_outcome(call, scope), name="jamestronic-exchange")
+        answered: asyncio.Future[_Outcome[_T]] = asyncio.get_running_loop().create_future()
+        self._tasks.create_task(_exchange(call, scope, answered), name="jamestronic-exchange")
         self._exchanges.add(scope)
         try:
-            await asyncio.wait([task])
+            outcome = await answered
         except asyncio.CancelledError:
             scope.cancel()  # the task puts the connection in order, and ends before the client does
             raise
         finally:
             self._exchanges.discard(scope)
-        outcome = None if task.cancelled() else task.result()
         if isinstance(outcome, tuple):
             return outcome[0]
         if outcome is not None:
@@ -281,16 +292,50 @@ class Core:
         self._raw.postgrest.auth(bearer)
 
 
-async def _outcome(
-    call: Callable[[], Awaitable[_T]], scope: anyio.CancelScope
-) -> tuple[_T] | Exception | None:
-    """What came of a call: its answer in a box, its error, or None when the scope ended it."""
-    with scope:
-        try:
-            return (await call(),)
-        except Exception as error:  # noqa: BLE001 - carried to the caller's task, and raised there
-            return error
-    return None
+async def _exchange(
+    call: Callable[[], Awaitable[_T]], scope: anyio.CancelScope, answered: asyncio.Future[_Outcome[_T]]
+) -> None:
+    """Tell what came of a call: its answer in a box, its error, or None when something ended it."""
+    outcome: _Outcome[_T] = None
+    try:
+        with scope:
+            try:
+                outcome = (await call(),)
+            except Exception as error:  # noqa: BLE001 - carried to the caller's task, and raised there
+                outcome = error
+    finally:
+        if not answered.done():
+            answered.set_result(outcome)
+
+
+async def _on_request(request: httpx.Request) -> None:
+    """Send the operation's id along."""
+    under_way = current_operation()
+    if under_way is not None:
+        under_way.sent(request.method, request.url.path)
+        request.headers[_REQUEST_ID] = under_way.request_id
+
+
+async def _on_response(response: httpx.Response) -> None:
+    """Note what is known before the body is read; the libraries in between keep it to themselves."""
+    under_way = current_operation()
+    if under_way is not None:
+        under_way.status = response.status_code
+        under_way.server_id = _id_of(response)
+        under_way.retry_after = response.headers.get("retry-after")
+
+
+def _id_of(response: httpx.Response) -> str | None:
+    """What the gateway called the request; None when it did not say, or something that is no id."""
+    headers = response.headers
+    found = next((headers[name] for name in _REQUEST_ID_HEADERS if name in headers), "")
+    return found if _REQUEST_ID_FORM.fullmatch(found) else None
+
+
+def _sent_id() -> str | None:
+    """What the operation that is under way calls its requests."""
+    under_way = current_operation()
+    return under_way.request_id if under_way is not None else None
 
 
 def _closed_meanwhile() -> ClientClosedError:
@@ -310,6 +355,10 @@ class Wire:
     def with_tokens(self, tokens: TokenSource) -> Wire:
         """The same wire for somebody else."""
         return replace(self, tokens=tokens)
+
+    def operation(self, name: str) -> AbstractContextManager[Operation]:
+        """What requests of a public operation are told and traced as; opened around several of them."""
+        return operation(name, self.core.settings.url, self.core.clock)
 
     async def send(
         self,
@@ -342,7 +391,8 @@ class Wire:
                 token = await self.tokens.renew(token)
                 return await self._once(build, token, operation, target)
 
-        return await self._retrying(once, operation=operation, replayable=replayable)
+        with self.operation(operation):
+            return await self._retrying(once, operation=operation, replayable=replayable)
 
     async def ask_auth(
         self, call: Callable[[], Awaitable[_T]], *, operation: str, replayable: bool = False
@@ -364,7 +414,8 @@ class Wire:
             except (httpx.HTTPError, RuntimeError) as error:
                 raise self._from_httpx(error, operation) from error
 
-        return await self._retrying(once, operation=operation, replayable=replayable)
+        with self.operation(operation):
+            return await self._retrying(once, operation=operation, replayable=replayable)
 
     async def _retrying(self, call: Callable[[], Awaitable[_T]], *, operation: str, replayable: bool) -> _T:
         return await retrying(
@@ -399,6 +450,7 @@ class Wire:
             f"{operation}: no answer from {self.core.settings.host} in time.",
             next_step="Try again, or give a longer timeout.",
             maybe_sent=maybe_sent,
+            request_id=_sent_id(),
         )
 
     def _from_httpx(self, error: httpx.HTTPError | RuntimeError, operation: str) -> JamesTronicError:
@@ -411,6 +463,7 @@ class Wire:
                     f"{operation}: {host} can't be reached.",
                     next_step="Check SUPABASE_URL and the network; a local stack: `jamestronic local start`.",
                     maybe_sent=False,
+                    request_id=_sent_id(),
                 )
             case httpx.PoolTimeout():
                 return self._timed_out(operation, maybe_sent=False)
@@ -420,6 +473,7 @@ class Wire:
                 return ConnectionFailedError(
                     f"{operation}: the connection to {host} broke ({type(error).__name__}).",
                     next_step="Try again.",
+                    request_id=_sent_id(),
                 )
             case _:
                 raise error
@@ -430,20 +484,31 @@ class Wire:
                 cause = error.__cause__
                 if isinstance(cause, httpx.HTTPError | RuntimeError):
                     return self._from_httpx(cause, operation)
-                return ConnectionFailedError(f"{operation}: no answer from {self.core.settings.host}.")
+                return ConnectionFailedError(
+                    f"{operation}: no answer from {self.core.settings.host}.", request_id=_sent_id()
+                )
             case AuthSessionMissingError():
                 return NotSignedInError(f"{operation}: nobody is signed in.", next_step="Sign in first.")
             case AuthUnknownError():
                 # Its `original_error` is the JSON parser's; the answer hangs at the cause.
                 cause = error.__cause__
                 status = cause.response.status_code if isinstance(cause, httpx.HTTPStatusError) else None
-                return auth_error(operation=operation, status=status, message="the answer is not from Auth")
+                code, message = None, "the answer is not from Auth"
             case AuthWeakPasswordError() | AuthApiError() | CustomAuthError():
-                return auth_error(
-                    operation=operation, status=error.status, code=error.code, message=error.message
-                )
+                status, code, message = error.status, error.code, error.message
             case _:
-                return auth_error(operation=operation, code=error.code, message=error.message)
+                status, code, message = None, error.code, error.message
+        under_way = current_operation()
+        return auth_error(
+            operation=operation,
+            status=status,
+            code=code,
+            message=message,
+            request_id=(under_way.server_id if under_way else None) or _sent_id(),
+            retry_after=retry_after(
+                under_way.retry_after if under_way else None, wall=self.core.clock.wall()
+            ),
+        )
 
     def _from_response(self, response: httpx.Response, operation: str, target: str) -> JamesTronicError:
         body = _error_body(response)
@@ -452,7 +517,6 @@ class Wire:
             value = body.get(name) if body is not None else None
             return value if isinstance(value, str) and value else None
 
-        headers = response.headers
         return api_error(
             operation=operation,
             status=response.status_code,
@@ -460,8 +524,8 @@ class Wire:
             message=(text("message") or "") if body is not None else "the answer is not from PostgREST",
             details=text("details"),
             hint=text("hint"),
-            request_id=next((headers[name] for name in _REQUEST_ID_HEADERS if name in headers), None),
-            retry_after=retry_after(headers.get("retry-after"), wall=self.core.clock.wall()),
+            request_id=_id_of(response) or _sent_id(),
+            retry_after=retry_after(response.headers.get("retry-after"), wall=self.core.clock.wall()),
             target=target,
         )
 

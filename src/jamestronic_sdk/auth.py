@@ -122,7 +122,7 @@ class Auth(SessionKeeper):
         operation = "auth.sign_in"
         address = checked_text(email, "email", limit=320).strip()
         secret = checked_text(password, "password", limit=1000)
-        async with self._lock:
+        async with self._alone(operation):
             door = self._core.door()
             answer = await self._wire.ask_auth(
                 lambda: door.sign_in_with_password({"email": address, "password": secret}),
@@ -154,7 +154,7 @@ class Auth(SessionKeeper):
         address = checked_text(email, "email", limit=320).strip()
         secret = checked_text(password, "password", limit=1000)
         data = {"full_name": checked_text(full_name, "full_name", limit=200)} if full_name else {}
-        async with self._lock:
+        async with self._alone(operation):
             door = self._core.door()
             answer = await self._wire.ask_auth(
                 lambda: door.sign_up({"email": address, "password": secret, "options": {"data": data}}),
@@ -184,7 +184,7 @@ class Auth(SessionKeeper):
         if text is None:
             return None
         clock = self._core.clock
-        async with self._lock:
+        async with self._alone(operation):
             session = Session.from_text(text, self._core.settings.url, self._core.door(), clock)
             if session is None:
                 return None
@@ -220,7 +220,7 @@ class Auth(SessionKeeper):
         """
         operation = "auth.change_password"
         secret = checked_text(password, "password", limit=1000)
-        async with self._lock:
+        async with self._alone(operation):
             door = (await self._held(operation)).door
             await self._wire.ask_auth(
                 lambda: door.update_user({"password": secret}), operation=operation, replayable=True
@@ -417,7 +417,7 @@ class Auth(SessionKeeper):
         operation = "auth.exchange_code"
         given = checked_text(code, "code", limit=1000).strip()
         proof = checked_text(verifier, "verifier", limit=200)
-        async with self._lock:
+        async with self._alone(operation):
             door = self._core.door()
             answer = await self._wire.ask_auth(
                 lambda: door.exchange_code_for_session(
@@ -430,7 +430,7 @@ class Auth(SessionKeeper):
             return await self._enter(answer.session, door, operation)
 
     async def _verify(self, asked: Mapping[str, str], operation: str) -> Me:
-        async with self._lock:
+        async with self._alone(operation):
             door = self._core.door()
             answer = await self._wire.ask_auth(
                 lambda: door.verify_otp(cast("VerifyOtpParams", dict(asked))), operation=operation
