@@ -235,6 +235,9 @@ class _Input(_Discreet):
         return self.model_dump(mode="json", exclude_unset=True)
 
 
+RowT = TypeVar("RowT", bound=Row)
+"""Any row."""
+
 TicketT = TypeVar("TicketT", bound=Ticket, default=Ticket)
 """``Ticket``, or a program's subclass of it with columns of its own."""
 

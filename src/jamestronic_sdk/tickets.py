@@ -37,7 +37,7 @@ from jamestronic_sdk._inputs import (
     profile_id,
     ticket_id,
 )
-from jamestronic_sdk._paging import TicketPages, TicketQuery
+from jamestronic_sdk._paging import RowQuery
 from jamestronic_sdk._ticket_changes import TicketChanges, TicketDigest, TicketLog
 from jamestronic_sdk._ticket_reads import MAX_PAGE, ListSource, TicketReads
 from jamestronic_sdk.errors import (
@@ -64,8 +64,6 @@ __all__ = [
     "StatusFilter",
     "TicketFilters",
     "TicketOrder",
-    "TicketPages",
-    "TicketQuery",
     "TicketRef",
     "Tickets",
 ]
@@ -115,8 +113,8 @@ class Tickets(Generic[TicketT]):
 
     def query(
         self, *, order: TicketOrder = "newest", limit: int | None = None, **filters: Unpack[TicketFilters]
-    ) -> TicketQuery[TicketT]:
-        """The tickets that you may see and that match all filters, to be walked: see ``TicketQuery``.
+    ) -> RowQuery[TicketT]:
+        """The tickets that you may see and that match all filters, to be walked: see ``RowQuery``.
 
         Args:
             order: As in ``list``. While it is walked by time of update, a row that is updated meanwhile
@@ -129,7 +127,7 @@ class Tickets(Generic[TicketT]):
         """
         source = ListSource(self._reads, Filters(filters), Order(order))
         most = None if limit is None else checked_int(limit, "limit", low=1, high=2**63 - 1)
-        return TicketQuery(source, limit=most, max_page=MAX_PAGE)
+        return RowQuery(source, limit=most, max_page=MAX_PAGE)
 
     async def fetch_all(self, **filters: Unpack[TicketFilters]) -> builtins.list[TicketT]:
         """All tickets that you may see and that match all filters, by number; all or nothing.

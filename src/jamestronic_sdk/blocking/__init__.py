@@ -5,7 +5,7 @@ what is ``async with`` and ``async for`` there is ``with`` and ``for``. ``aclose
 """
 
 from jamestronic_sdk.blocking._parts import Admin, Auth, Factors, Notes, Profiles, Table, Tickets
-from jamestronic_sdk.blocking._streams import AuthChanges, EventStream, Stream, TicketPages, TicketQuery
+from jamestronic_sdk.blocking._streams import AuthChanges, EventStream, RowPages, RowQuery, Stream
 from jamestronic_sdk.blocking.client import JamesTronic
 from jamestronic_sdk.blocking.store import Subscription, TicketStore
 
@@ -18,11 +18,11 @@ __all__ = [
     "JamesTronic",
     "Notes",
     "Profiles",
+    "RowPages",
+    "RowQuery",
     "Stream",
     "Subscription",
     "Table",
-    "TicketPages",
-    "TicketQuery",
     "TicketStore",
     "Tickets",
 ]
