@@ -24,6 +24,7 @@ from typing_extensions import override
 
 from jamestronic_sdk._auth_changes import AuthChange, AuthChangeKind, AuthChanges
 from jamestronic_sdk._backoff import backoff
+from jamestronic_sdk._inputs import checked_callable
 from jamestronic_sdk._session import Session
 from jamestronic_sdk._telemetry import token_refreshed
 from jamestronic_sdk.errors import (
@@ -215,7 +216,7 @@ class SessionKeeper:
         ends nothing.
         """
         key = object()
-        self._callbacks[key] = callback
+        self._callbacks[key] = checked_callable(callback, "callback")
 
         def unsubscribe() -> None:
             self._callbacks.pop(key, None)

@@ -14,12 +14,13 @@ import base64
 import hashlib
 import logging
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast, get_args
 from urllib.parse import urlencode
 
 from jamestronic_sdk._auth_changes import AuthChange, AuthChangeKind, AuthChanges
-from jamestronic_sdk._inputs import checked_text
+from jamestronic_sdk._inputs import checked_flag, checked_iterable, checked_text
 from jamestronic_sdk._session import Session
 from jamestronic_sdk._session_keeper import Me, SessionKeeper, SignOutScope, TokenCallback
 from jamestronic_sdk.errors import (
@@ -32,7 +33,7 @@ from jamestronic_sdk.errors import (
 from jamestronic_sdk.factors import Factors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from supabase_auth.types import SignInWithPasswordlessCredentials, VerifyOtpParams
 
@@ -240,7 +241,7 @@ class Auth(SessionKeeper):
                 session may live on at the server until it expires.
             ApiError: Auth refused; the same holds.
         """
-        if scope not in {"local", "others", "global"}:
+        if scope not in get_args(SignOutScope):
             raise InvalidInputError("scope must be 'local', 'others' or 'global'.")
         self._core.require_open()
         async with self._lock:
@@ -279,7 +280,7 @@ class Auth(SessionKeeper):
         """
         operation = "auth.send_code"
         door = self._core.door()
-        options: dict[str, object] = {"should_create_user": bool(create_account)}
+        options: dict[str, object] = {"should_create_user": checked_flag(create_account, "create_account")}
         if redirect_to is not None:
             options["email_redirect_to"] = checked_text(redirect_to, "redirect_to", limit=2000)
         to = _recipient(email, phone)
@@ -382,6 +383,8 @@ class Auth(SessionKeeper):
         Raises:
             InvalidInputError: An argument is malformed.
         """
+        if not isinstance(cast("object", parameters), Mapping | None):
+            raise InvalidInputError("parameters must be a mapping of strings.")
         asked = {
             checked_text(name, "parameters", limit=100): checked_text(value, "parameters", limit=1000)
             for name, value in dict(parameters or {}).items()
@@ -389,9 +392,8 @@ class Auth(SessionKeeper):
         asked["provider"] = checked_text(provider, "provider", limit=100)
         if redirect_to is not None:
             asked["redirect_to"] = checked_text(redirect_to, "redirect_to", limit=2000)
-        if isinstance(scopes, str):
-            raise InvalidInputError("scopes must be several strings, not one.")
-        if wanted := [checked_text(scope, "scopes", limit=200) for scope in scopes]:
+        several = checked_iterable(scopes, "scopes")
+        if wanted := [checked_text(scope, "scopes", limit=200) for scope in several]:
             asked["scopes"] = " ".join(wanted)
         verifier = secrets.token_urlsafe(48)  # 64 characters of those that RFC 7636 allows
         digest = hashlib.sha256(verifier.encode()).digest()

@@ -50,8 +50,13 @@ class RetryPolicy:
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense."""
-        if isinstance(self.retries, bool) or not 0 <= self.retries <= 10:
-            raise ConfigurationError("retries must be between 0 and 10.")
+        if type(cast("object", self.retries)) is not int or not 0 <= self.retries <= 10:
+            raise ConfigurationError("retries must be a whole number between 0 and 10, or a RetryPolicy.")
+        for seconds in (self.base, self.cap, self.longest_wait):
+            if type(cast("object", seconds)) not in {int, float} or not math.isfinite(seconds):
+                raise ConfigurationError(
+                    "RetryPolicy: base, cap and longest_wait must be numbers of seconds."
+                )
         if not (self.base > 0 and self.cap >= self.base and self.longest_wait >= 0):
             raise ConfigurationError("RetryPolicy: 0 < base <= cap and longest_wait >= 0 must hold.")
 

@@ -19,7 +19,14 @@ from uuid import UUID
 from pydantic import BaseModel, TypeAdapter
 
 from jamestronic_sdk._filters import quoted
-from jamestronic_sdk._inputs import checked_int, checked_json, checked_moment, checked_name, checked_text
+from jamestronic_sdk._inputs import (
+    checked_flag,
+    checked_int,
+    checked_json,
+    checked_moment,
+    checked_name,
+    checked_text,
+)
 from jamestronic_sdk._paging import count_rows
 from jamestronic_sdk._ticket_reads import MAX_PAGE
 from jamestronic_sdk.errors import InvalidInputError
@@ -112,7 +119,7 @@ class Table:
         Raises:
             InvalidInputError: It is no plain name.
         """
-        order = (checked_name(column, "column"), bool(descending))
+        order = (checked_name(column, "column"), checked_flag(descending, "descending"))
         return self._with(replace(self._request, orders=(*self._request.orders, order)))
 
     def limit(self, rows: int) -> Table:
@@ -283,7 +290,10 @@ class Table:
         self, build: Callable[[AsyncClient], Query], verb: str, *, idempotent: bool
     ) -> httpx.Response:
         return await self._wire.send(
-            build, operation=self._operation(verb), target=self._name, replayable=bool(idempotent)
+            build,
+            operation=self._operation(verb),
+            target=self._name,
+            replayable=checked_flag(idempotent, "idempotent"),
         )
 
     def _narrowed(self, query: AsyncSelectRequestBuilder) -> AsyncSelectRequestBuilder:

@@ -30,6 +30,7 @@ from jamestronic_sdk._filters import (
 from jamestronic_sdk._inputs import (
     checked_instance,
     checked_int,
+    checked_iterable,
     checked_model,
     checked_moment,
     checked_text,
@@ -211,7 +212,8 @@ class Tickets(Generic[TicketT]):
         """
         if isinstance(tickets, str | Ticket | UUID):
             raise InvalidInputError("get_many takes several tickets; use get for one.")
-        wanted = builtins.list(dict.fromkeys(ticket_id(ticket) for ticket in tickets))
+        several = checked_iterable(tickets, "tickets")
+        wanted = builtins.list(dict.fromkeys(ticket_id(ticket) for ticket in several))
         found: dict[UUID, TicketT] = {}
         with self._reads.wire.operation("tickets.get_many"):
             for start in range(0, len(wanted), _IDS_PER_REQUEST):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from jamestronic_sdk.errors import ConfigurationError
 from jamestronic_sdk.realtime.channels import (
     OVERVIEW_CHANNEL,
     POOL_TOPIC,
@@ -13,6 +12,7 @@ from jamestronic_sdk.realtime.channels import (
 )
 from jamestronic_sdk.realtime.feed import Feed
 from jamestronic_sdk.realtime.link import Link, TableBinding
+from jamestronic_sdk.settings import checked_timeout
 from jamestronic_sdk.store.driver import Changes
 from jamestronic_sdk.store.protocol import EngineConfig, Removal
 from jamestronic_sdk.store.store import StoreParts, TicketStore
@@ -112,9 +112,9 @@ def assemble_store(
     ``is_own_view``: the view is that of the signed-in person's role. Only then is the change log, which
     speaks of all that this person may see, worth asking.
     """
-    for name, value in (("poll_interval", poll_interval), ("live_interval", live_interval)):
-        if value is not None and not value > 0:
-            raise ConfigurationError(f"{name} must be more than 0 seconds.")
+    intervals = {"poll_interval": poll_interval, "live_interval": live_interval, "read_timeout": read_timeout}
+    for name, value in (intervals | {"ready_timeout": ready_timeout}).items():
+        checked_timeout(value, name)
     if live_interval is None:
         # Views that lose tickets without an event keep polling while live, so that no loss lasts longer.
         live_interval = poll_interval if view.has_silent_leave else 2 * poll_interval

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
 from typing_extensions import override
 
+from jamestronic_sdk._inputs import checked_callable, checked_flag, checked_int, checked_wait
 from jamestronic_sdk.errors import JamesTronicError, RequestTimeoutError, StoreClosedError, StoreError
 from jamestronic_sdk.store.audience import Audience, StatusChange
 from jamestronic_sdk.store.board import TicketBoard
@@ -188,7 +189,8 @@ class TicketStore:
             StoreClosedError: The store is closed.
         """
         self._require_open()
-        stream = self._audience.add_event_stream(limit)
+        checked_flag(initial, "initial")
+        stream = self._audience.add_event_stream(checked_int(limit, "limit", low=1, high=2**63 - 1))
         if initial:
             for event in self._initial_events():
                 stream.put(event)
@@ -218,6 +220,7 @@ class TicketStore:
         Raises:
             StoreClosedError: The store is closed, or was not entered.
         """
+        checked_callable(callback, "callback")
         stream = self.events(initial=initial)
         subscription = Subscription(stream)
         self._spawn(self._call_for_each(stream, callback, subscription), "tickets-subscriber")
@@ -239,8 +242,9 @@ class TicketStore:
             RequestTimeoutError: It did not hold in time; the store goes on.
             StoreClosedError: The store was closed meanwhile.
         """
+        checked_callable(predicate, "predicate")
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(checked_wait(timeout, "timeout")):
                 while not predicate(self):
                     self._require_open()
                     self._audience.changed.clear()
@@ -262,6 +266,7 @@ class TicketStore:
             StoreClosedError: The store is closed.
         """
         self._require_open()
+        checked_wait(timeout, "timeout")
         token, answer = self._audience.expect_refresh()
         self._driver.post(RefreshAsked(token))
         try:
