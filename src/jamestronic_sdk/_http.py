@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import re
 from dataclasses import dataclass, field, replace
 from email.utils import parsedate_to_datetime
@@ -33,12 +34,14 @@ from supabase_auth.errors import (
     AuthWeakPasswordError,
     CustomAuthError,
 )
+from typing_extensions import override
 
 from jamestronic_sdk._telemetry import Operation, current_operation, operation
 from jamestronic_sdk.errors import (
     ClientClosedError,
     ConnectionFailedError,
     DataError,
+    InvalidInputError,
     JamesTronicError,
     NotSignedInError,
     RequestTimeoutError,
@@ -62,6 +65,8 @@ __all__ = ["Core", "Query", "TokenSource", "Wire", "parse", "total_of"]
 
 _T = TypeVar("_T")
 
+_log: Final = logging.getLogger("jamestronic_sdk.http")
+
 _Outcome: TypeAlias = tuple[_T] | Exception | None
 """An answer in a box, an error, or None: it was ended before."""
 
@@ -83,6 +88,32 @@ _REQUEST_ID: Final = "X-Request-Id"
 # Supabase's own, the one that proxies agree on (the local stack answers with ours), and Cloudflare's.
 _REQUEST_ID_HEADERS: Final = ("sb-request-id", "x-request-id", "cf-ray")
 _REQUEST_ID_FORM: Final = re.compile(r"[A-Za-z0-9._:+/=-]{1,128}")
+
+
+# httpx logs whole addresses at INFO, and what people search for stands in them; the others log headers at
+# DEBUG. A filter counts for its own logger only, so each is named.
+_LIBRARY_LOGGERS: Final = (
+    "httpx",
+    "httpcore.connection",
+    "httpcore.http11",
+    "httpcore.http2",
+    "httpcore.proxy",
+    "httpcore.socks",
+    "hpack.hpack",
+    "hpack.table",
+)
+
+
+class _QuietLibrary(logging.Filter):
+    """Keeps query strings and headers of our own requests out of the log; ``_on_response`` logs the rest."""
+
+    @override
+    def filter(self, record: logging.LogRecord) -> bool:
+        return current_operation() is None
+
+
+for _name in _LIBRARY_LOGGERS:
+    logging.getLogger(_name).addFilter(_QuietLibrary())
 
 
 class Query(Protocol):
@@ -323,6 +354,14 @@ async def _on_response(response: httpx.Response) -> None:
         under_way.status = response.status_code
         under_way.server_id = _id_of(response)
         under_way.retry_after = response.headers.get("retry-after")
+        _log.debug(
+            "%s: %s %s answered %d",
+            under_way.name,
+            response.request.method,
+            response.request.url.path,
+            response.status_code,
+            extra={"operation": under_way.name, "request_id": under_way.server_id or under_way.request_id},
+        )
 
 
 def _id_of(response: httpx.Response) -> str | None:
@@ -336,6 +375,11 @@ def _sent_id() -> str | None:
     """What the operation that is under way calls its requests."""
     under_way = current_operation()
     return under_way.request_id if under_way is not None else None
+
+
+def _quotable(error: Exception) -> Exception | None:
+    """The error, to be the cause of ours; None for those whose text may quote a header."""
+    return None if isinstance(error, httpx.ProtocolError) else error
 
 
 def _closed_meanwhile() -> ClientClosedError:
@@ -408,11 +452,11 @@ class Wire:
             except ValidationError as error:
                 raise data_error(operation, error) from None  # pydantic's message quotes the tokens
             except AuthError as error:
-                raise self._from_auth(error, operation) from error
+                raise self._from_auth(error, operation) from None  # Auth's message may quote an address
             except ClientClosedError:
                 raise
             except (httpx.HTTPError, RuntimeError) as error:
-                raise self._from_httpx(error, operation) from error
+                raise self._from_httpx(error, operation) from _quotable(error)
 
         with self.operation(operation):
             return await self._retrying(once, operation=operation, replayable=replayable)
@@ -439,8 +483,13 @@ class Wire:
             raise self._timed_out(operation) from error
         except ClientClosedError:
             raise
+        except httpx.InvalidURL:
+            # Longer than any URL that httpx sends, 64 kB.
+            raise InvalidInputError(
+                f"{operation}: the conditions are too long, all together.", next_step="Ask in several parts."
+            ) from None
         except (httpx.HTTPError, RuntimeError) as error:
-            raise self._from_httpx(error, operation) from error
+            raise self._from_httpx(error, operation) from _quotable(error)
         if response.is_success:
             return response
         raise self._from_response(response, operation, target)

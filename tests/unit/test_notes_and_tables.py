@@ -286,3 +286,15 @@ class TestTables:
         with pytest.raises(InvalidInputError):
             await call(jt)
         assert service.requests == []
+
+
+async def test_conditions_longer_than_any_address_are_refused(jt: JamesTronic, service: Service) -> None:
+    """Each is short enough; all together they are longer than what httpx sends."""
+    table = jt.table("parts")
+    for _ in range(20):
+        table = table.where("name", "neq", "x" * 4000)
+    with pytest.raises(InvalidInputError, match="too long, all together"):
+        await table.select()
+    with pytest.raises(InvalidInputError, match="too long, all together"):
+        await jt.tickets.list(status=[f"{n:0200d}" for n in range(400)])
+    assert service.seen(PARTS) == []

@@ -106,8 +106,8 @@ async def test_a_failed_write_keeps_the_old_file(
     def full(_: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    with monkeypatch.context() as patched, pytest.raises(OSError, match="space"):
-        patched.setattr(os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="space"):
         await store.save("new")
     assert await store.load() == "old"
     assert [one.name for one in (tmp_path / "folder").iterdir()] == ["session"]

@@ -27,13 +27,10 @@ from client_support import (
     signed_in,
     ticket,
 )
-from opentelemetry import metrics, trace
-from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import Histogram, InMemoryMetricReader, Sum
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry import trace
+from opentelemetry.sdk.metrics.export import Histogram, Sum
 from opentelemetry.trace import SpanKind, StatusCode
+from telemetry_support import providers
 
 from jamestronic_sdk import (
     ConflictError,
@@ -51,33 +48,25 @@ from jamestronic_sdk._telemetry import StoreTelemetry
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
+    from opentelemetry.sdk.metrics.export import InMemoryMetricReader
     from opentelemetry.sdk.trace import ReadableSpan
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 LIST, ASSIGN = "GET /rest/v1/tickets", "POST /rest/v1/rpc/assign_ticket"
 TOKEN = "POST /auth/v1/token"
 ID = re.compile(r"[0-9a-f]{32}")
 
 
-@pytest.fixture(scope="session")
-def providers() -> tuple[InMemorySpanExporter, InMemoryMetricReader]:
-    """The program's own providers, set as a program sets them; once, because the API allows it once."""
-    exporter, reader = InMemorySpanExporter(), InMemoryMetricReader()
-    tracing = TracerProvider(shutdown_on_exit=False)
-    tracing.add_span_processor(SimpleSpanProcessor(exporter))
-    trace.set_tracer_provider(tracing)
-    metrics.set_meter_provider(MeterProvider([reader], shutdown_on_exit=False))
-    return exporter, reader
+@pytest.fixture
+def spans() -> InMemorySpanExporter:
+    exporter, _ = providers()
+    exporter.clear()
+    return exporter
 
 
 @pytest.fixture
-def spans(providers: tuple[InMemorySpanExporter, InMemoryMetricReader]) -> InMemorySpanExporter:
-    providers[0].clear()
-    return providers[0]
-
-
-@pytest.fixture
-def reader(providers: tuple[InMemorySpanExporter, InMemoryMetricReader]) -> InMemoryMetricReader:
-    return providers[1]
+def reader() -> InMemoryMetricReader:
+    return providers()[1]
 
 
 @pytest.fixture
