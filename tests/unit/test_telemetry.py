@@ -7,6 +7,7 @@ import logging
 import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -32,6 +33,7 @@ from opentelemetry.sdk.metrics.export import Histogram, Sum
 from opentelemetry.trace import SpanKind, StatusCode
 from telemetry_support import providers
 
+import jamestronic_sdk
 from jamestronic_sdk import (
     ConflictError,
     ConnectionFailedError,
@@ -418,3 +420,38 @@ print([one.name for one in [logging.root, *made] if one.handlers or (one is not 
     assert "jamestronic_sdk.http" in names
     assert handled == "[]"
     assert logging.getLogger("jamestronic_sdk").handlers == []
+
+
+def test_the_page_names_every_span_attribute_and_instrument() -> None:
+    root = Path(__file__).parents[2]
+    page = (root / "docs" / "observability.md").read_text()
+    source = Path(str(jamestronic_sdk.__file__)).with_name("_telemetry.py").read_text()
+    names = set(re.findall(r'"((?:jamestronic|http|db|server|error)\.[a-z_.]+)"', source))
+    assert len(names) > 15
+    assert {name for name in names if f"`{name}`" not in page} == set()
+
+
+def test_the_pages_setup_works() -> None:
+    (setup,) = re.findall(
+        r"^```python\n(.*?)^```",
+        (Path(__file__).parents[2] / "docs" / "observability.md").read_text(),
+        re.MULTILINE | re.DOTALL,
+    )
+    code = f"""
+import asyncio
+from jamestronic_sdk import ConnectionFailedError, JamesTronic
+{setup}
+async def main():
+    async with JamesTronic("http://127.0.0.1:9", {ANON_KEY!r}, env_file=None, retries=0) as jt:
+        try:
+            await jt.auth.sign_in(email="ada@example.test", password="x")
+        except ConnectionFailedError:
+            pass
+
+asyncio.run(main())
+tracing.shutdown()
+"""
+    told = run(code)
+    assert '"name": "jamestronic.auth.sign_in"' in told
+    assert '"error.type": "ConnectionFailedError"' in told
+    assert "ada@" not in told
