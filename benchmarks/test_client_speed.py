@@ -135,7 +135,7 @@ async def test_one_read(both: Both, report: Report) -> None:
     async def theirs() -> object:
         return await both.theirs.table("tickets").select("*").eq("id", both.ticket).limit(1).execute()
 
-    taken = await in_turns({"ours": ours, "theirs": theirs}, rounds=1500, warm_up=100)
+    taken = await in_turns({"ours": ours, "theirs": theirs}, rounds=1000, warm_up=100)
     found = report.add(median_ratio("tickets.get : raw call", taken["ours"], taken["theirs"], at_most=1.10))
     assert found.is_met
 
@@ -166,7 +166,7 @@ async def test_listing_everything(both: Both, report: Report) -> None:
         return len(await plain_loop(both.theirs))
 
     assert [await fetch_all(), await walk(), await theirs()] == [TICKETS] * 3
-    taken = await in_turns({"all": fetch_all, "walk": walk, "theirs": theirs}, rounds=7)
+    taken = await in_turns({"all": fetch_all, "walk": walk, "theirs": theirs}, rounds=5)
     found = report.add(
         median_ratio(
             f"fetch_all, {TICKETS:,} tickets : range() loop", taken["all"], taken["theirs"], at_least=1.5
