@@ -51,6 +51,11 @@ class Ratio:
         return self.at_most is None or self.value <= self.at_most
 
     @property
+    def verdict(self) -> str:
+        """Whether the limit is kept, in words; empty where there is none."""
+        return "" if not self.target else "met" if self.is_met else "NOT MET"
+
+    @property
     def target(self) -> str:
         """The limit in words."""
         if self.at_least is not None:
@@ -74,7 +79,7 @@ class Report:
         """Print the table and write the JSON."""
         head = ("what", "ours", "theirs", "ratio", "target", "")
         rows = [
-            (one.name, _time(one.ours), _time(one.theirs), f"{one.value:.2f}", one.target, "met" if one.is_met else "NOT MET")
+            (one.name, _time(one.ours), _time(one.theirs), f"{one.value:.2f}", one.target, one.verdict)
             for one in self.ratios
         ]  # fmt: skip
         widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
