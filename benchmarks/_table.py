@@ -29,7 +29,7 @@ class Line:
         return self.measured >= self.limit if self.is_minimum else self.measured <= self.limit
 
 
-class Report:
+class Table:
     """Collects lines; ``finish`` prints and writes them."""
 
     def __init__(self, name: str) -> None:
