@@ -34,7 +34,7 @@ from jamestronic_sdk.local.stack import LocalSupabase
 from jamestronic_sdk.models import Role, Ticket
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator
 
 __all__ = ["MakeBlockingClient", "MakeClient", "ManualClock", "Person", "make_person", "serving"]
 
@@ -119,7 +119,7 @@ class ManualClock:
 
 
 @contextmanager
-def serving(**options: Any) -> Iterator[LocalSupabase]:  # noqa: ANN401 - LocalSupabase's own
+def serving(**options: Any) -> Generator[LocalSupabase]:  # noqa: ANN401 - LocalSupabase's own
     """An ephemeral stack, in a thread with an event loop of its own: a test that blocks does not stop it.
 
     Args:

@@ -412,7 +412,7 @@ def psql(data_dir: Path, arguments: Sequence[str]) -> tuple[Path, list[str], dic
         "PGPASSWORD": instance.database_password,
         "PGSSLMODE": "disable",
     }
-    return program, ["psql", *arguments], {**os.environ, **connection}
+    return program, [str(program), *arguments], {**os.environ, **connection}
 
 
 def mail(data_dir: Path, to: str | None) -> list[dict[str, Any]]:
