@@ -160,6 +160,9 @@ class RealtimeServer:
         self.options: Final = options if options is not None else RealtimeOptions()
         self.is_cut: bool = False
         """Whether new sockets are refused, see ``cut``."""
+        self.may_speak: Final = asyncio.Event()
+        """Cleared while nothing may be sent, see ``silence``."""
+        self.may_speak.set()
         self.rooms: Final = Rooms()
         self.changes_stream: Final = StreamState()
         """Of ``postgres_changes``."""
@@ -262,14 +265,35 @@ class RealtimeServer:
             How many sockets there were.
         """
         self.is_cut = True
+        return self.break_sockets()
+
+    def restore(self) -> None:
+        """Accept sockets again."""
+        self.is_cut = False
+
+    def break_sockets(self) -> int:
+        """Break every socket, as a lost network does; how many there were."""
         sockets = tuple(self._sockets)
         for socket in sockets:
             socket.abort()
         return len(sockets)
 
-    def restore(self) -> None:
-        """Accept sockets again."""
-        self.is_cut = False
+    def silence(self) -> None:
+        """Send nothing on any socket until ``speak``: to its client it looks like a dead peer."""
+        self.may_speak.clear()
+
+    def speak(self) -> None:
+        """Send again, first what has waited."""
+        self.may_speak.set()
+
+    async def drop_slots(self) -> int:
+        """Drop the replication slots, as a failover does: a gap; how many there were."""
+        async with self.pool.connection() as connection:
+            cursor = await connection.execute(
+                "select pg_terminate_backend(active_pid) from pg_replication_slots"
+                " where temporary and active_pid is not null and slot_name like 'supabase_realtime%'"
+            )
+            return cursor.rowcount
 
     async def close_sockets(self) -> None:
         """Say good-bye to every socket with 1012, as the hosted service does when it restarts."""

@@ -139,6 +139,7 @@ class Socket:
             await self._has_frames.wait()
             self._has_frames.clear()
             while self._queue:
+                await self.server.may_speak.wait()
                 frame = self._queue.popleft()
                 try:
                     if isinstance(frame, str):
