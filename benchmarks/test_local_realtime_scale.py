@@ -11,6 +11,7 @@ import json
 import os
 import resource
 import sys
+import threading
 import time
 import uuid
 from contextlib import contextmanager
@@ -41,11 +42,18 @@ def one_core() -> Iterator[set[int]]:
     """This process, which serves, on one core; the others are for everything else."""
     cores = os.sched_getaffinity(0)
     mine = {min(cores)}
-    os.sched_setaffinity(0, mine)
+    pin(mine)
     try:
         yield cores - mine or cores
     finally:
-        os.sched_setaffinity(0, cores)
+        pin(cores)
+
+
+def pin(cores: set[int]) -> None:
+    """All threads of this process: the stack has one of its own."""
+    for thread in threading.enumerate():
+        if thread.native_id is not None:
+            os.sched_setaffinity(thread.native_id, cores)
 
 
 async def crowd(order: Order, cores: set[int]) -> dict[str, Any]:
