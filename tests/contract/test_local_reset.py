@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import statistics
 import time
+from contextlib import closing
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -12,7 +14,9 @@ import psycopg
 import pytest
 
 from jamestronic_sdk import JamesTronic, NewTicket
+from jamestronic_sdk.errors import LocalStackError
 from jamestronic_sdk.local import baseline
+from jamestronic_sdk.local._processes import listen
 from jamestronic_sdk.local.seed import PEOPLE, TICKETS, seed
 
 if TYPE_CHECKING:
@@ -160,6 +164,15 @@ async def test_a_saved_state_is_what_a_reset_goes_back_to(stack: LocalSupabase) 
         async with await psycopg.AsyncConnection.connect(stack.database_url, autocommit=True) as connection:
             await connection.execute("drop table public.depots")
         await stack.save()
+
+
+async def test_without_a_database_it_is_one_clear_error(stack: LocalSupabase) -> None:
+    """Nobody gets a driver's error, or a group of them."""
+    with closing(listen(0)) as taken:
+        port = taken.getsockname()[1]
+    nowhere = baseline.Baseline(replace(stack.context, database_port=port))
+    with pytest.raises(LocalStackError, match="not made again: OperationalError"):
+        await nowhere.reset()
 
 
 async def test_a_live_store_notices(stack: LocalSupabase) -> None:

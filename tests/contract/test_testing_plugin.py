@@ -37,13 +37,24 @@ def page_files() -> dict[str, str]:
 @pytest.mark.parametrize("scope", ["function", "session"])
 def test_the_worked_example_passes(tmp_path: Path, scope: str) -> None:
     """Word by word, with a loop for each test and with one for all."""
-    for name, text in page_files().items():
-        (tmp_path / name).write_text(text)
-    assert {"conftest.py", "test_workshop.py", "pyproject.toml"} <= page_files().keys()
+    for name in ("workshop.py", "conftest.py", "pyproject.toml", "test_workshop.py"):
+        (tmp_path / name).write_text(page_files()[name])
     done = run_pytest(tmp_path, "-o", f"asyncio_default_test_loop_scope={scope}")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert re.search(r"\d passed", done.stdout)
+    assert "4 passed" in done.stdout
     assert "warning" not in done.stdout
+
+
+def test_tables_of_a_programs_own_are_there_in_every_test(tmp_path: Path) -> None:
+    """The second example of the page."""
+    for name, file in (
+        ("conftest_with_depots.py", "conftest.py"),
+        ("pyproject.toml", "pyproject.toml"),
+        ("test_depots.py", "test_depots.py"),
+    ):
+        (tmp_path / file).write_text(page_files()[name])
+    done = run_pytest(tmp_path)
+    assert "2 passed" in done.stdout, done.stdout + done.stderr
 
 
 def test_each_test_finds_a_clean_stack_in_any_order(tmp_path: Path) -> None:

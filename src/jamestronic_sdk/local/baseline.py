@@ -20,7 +20,7 @@ import contextlib
 import datetime as dt
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, LiteralString, TypeAlias
+from typing import TYPE_CHECKING, Final, LiteralString, TypeAlias, cast
 
 import psycopg
 from psycopg import sql
@@ -45,7 +45,7 @@ _OLD: Final = "jamestronic_old"
 _OUTSIDE: Final = "template1"
 """Where to stand while the others are renamed."""
 
-_LOCK_TIMEOUT: Final = "1s"
+_LOCK_TIMEOUT: Final = "2s"
 """For a transaction of somebody else; longer than any request of a test takes."""
 
 _EVICTION_INTERVAL: Final = 0.02
@@ -203,7 +203,7 @@ class Baseline:
                 if await self._put_rows_back():
                     return True
             except psycopg.Error as error:
-                _log.warning("a reset makes the database again: %s", error.sqlstate or type(error).__name__)
+                _log.warning("a reset makes the database again: %s", _said(error))
             await self._replace(DATABASE, TEMPLATE)
             async with await self._connect() as connection:
                 await partitions.ensure(connection, dt.datetime.now(dt.UTC).date())
@@ -236,6 +236,8 @@ class Baseline:
             async with connection.transaction():
                 await connection.execute(
                     "select set_config('lock_timeout', %s, true),"
+                    # How long a lock of autovacuum is waited for before that is cancelled.
+                    " set_config('deadlock_timeout', '20ms', true),"
                     # No triggers and no foreign keys: the rows are right as they are.
                     " set_config('session_replication_role', 'replica', true)",
                     (_LOCK_TIMEOUT,),
@@ -287,12 +289,11 @@ class Baseline:
                     await _swap(connection, target)
                     evictor.cancel()
                 await _drop(connection, _OLD)
-        except* psycopg.Error as errors:
-            first = errors.exceptions[0]
+        except (psycopg.Error, ExceptionGroup) as error:
             raise LocalStackError(
-                f"The database was not made again: {getattr(first, 'sqlstate', None) or type(first)}.",
+                f"The database was not made again: {_said(error)}.",
                 next_step="Try again; if it stays, stop and start the local stack.",
-            ) from first
+            ) from error
 
     async def _evict(self) -> None:
         """Disconnect everybody from the database, again and again: PostgreSQL copies and renames it alone."""
@@ -338,6 +339,13 @@ $$
 """
 
 _EMPTY: Final[_Digest] = (0, 0)
+
+
+def _said(error: Exception) -> str:
+    """What went wrong, without the text of a database's error, which may quote rows."""
+    if isinstance(error, ExceptionGroup):
+        return _said(cast("ExceptionGroup[Exception]", error).exceptions[0])
+    return getattr(error, "sqlstate", None) or type(error).__name__
 
 
 def _create(name: str, template: str) -> sql.Composed:

@@ -309,7 +309,7 @@ class LocalSupabase:
             ]
 
             async def settle() -> None:
-                postgrest.reload()
+                await postgrest.restart()
                 await _wait_until(lambda: _is_ready(control), "Realtime did not begin to replicate")
                 await _wait_until(partial(postgrest.is_ready, session), "PostgREST did not become ready")
 
