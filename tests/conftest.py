@@ -13,6 +13,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--no-skips", action="store_true", help="a skipped test fails the run (for CI)")
     parser.addoption("--seeds", type=int, default=700, help="simulated histories per view")
     parser.addoption("--seed", type=int, default=None, help="replay one simulated history")
+    parser.addoption("--chaos-hold", type=float, default=0.0, help="least seconds that a fault lasts")
+    parser.addoption("--chaos-report", help="write the chaos layer's table to this file, as JSON")
 
 
 @pytest.hookimpl(trylast=True)

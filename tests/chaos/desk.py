@@ -1,0 +1,246 @@
+"""An admin and two technicians at work behind the proxy, and what becomes of their stores."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import random
+import time
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import psutil
+from fault_proxy import FaultProxy
+from tests.chaos.replay import Replay, differences
+from tests.chaos.scaled_clock import ScaledClock
+from tests.chaos.writers import Writer
+
+from jamestronic_sdk import JamesTronic, StoreStatus, TicketEvent, TicketStore, View
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from uuid import UUID
+
+    from tests.chaos.crew import Crew
+
+    from jamestronic_sdk import Ticket
+    from jamestronic_sdk.store.streams import EventStream
+
+__all__ = ["DEADLINE", "TRANSPORTS", "Desk", "Watch", "nothing_left", "open_desk"]
+
+DEADLINE: Final = 30.0
+"""Seconds that a recovery may take on a busy machine; a second is usual."""
+FACTOR: Final = 10.0
+"""How much faster than the machine's the clients' clock runs: polls every 3 s, heartbeats every 1.5 s."""
+_TIMEOUT: Final = 3.0
+"""Seconds for one request: 30 s in the clients' time."""
+_LOOK: Final = 0.01
+"""Seconds between two looks at a condition."""
+
+# One line until every build has the keyword: which transports there are, and how they are asked for.
+TRANSPORTS: Final[tuple[str, ...]] = (
+    ("postgres_changes", "broadcast")
+    if "transport" in inspect.signature(JamesTronic.ticket_store).parameters
+    else ("",)
+)
+
+
+async def until(condition: Callable[[], bool], limit: float = DEADLINE) -> bool:
+    """Whether a condition came to hold within so many seconds."""
+    deadline = time.monotonic() + limit
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        await asyncio.sleep(_LOOK)
+    return True
+
+
+@dataclass(slots=True, eq=False)
+class Watch:
+    """One store, and all that it told."""
+
+    name: str
+    who: str
+    store: TicketStore
+    stream: EventStream
+    replay: Replay
+    told: list[TicketEvent] = field(default_factory=list[TicketEvent])
+    noticed_at: float | None = None
+    _failures: int = 0
+
+    @classmethod
+    def of(cls, name: str, who: str, store: TicketStore) -> Watch:
+        # Without an await in between: the stream continues exactly this snapshot.
+        stream = store.events(limit=1_000_000)
+        return cls(name, who, store, stream, Replay(store.view, dict(store.tickets)))
+
+    @property
+    def is_live(self) -> bool:
+        return self.store.status is StoreStatus.LIVE
+
+    def arm(self) -> None:
+        """What fails from now on is noticed."""
+        self.noticed_at = None
+        self._failures = self._count_failures()
+
+    def look(self) -> bool:
+        """Whether the store has noticed that something is wrong."""
+        if self.noticed_at is None and (not self.is_live or self._count_failures() > self._failures):
+            self.noticed_at = time.monotonic()
+        return self.noticed_at is not None
+
+    def _count_failures(self) -> int:
+        counts = self.store.metrics.counts
+        return counts["feed_losses"] + counts["read_failures"]
+
+    async def listen(self) -> None:
+        async for event in self.stream:
+            self.told.append(event)
+            self.replay.play([event])
+
+    def shows(self, visible: dict[UUID, Ticket]) -> dict[UUID, Ticket]:
+        """What the store must hold when its viewer sees this."""
+        return {key: ticket for key, ticket in visible.items() if self.store.view.contains(ticket)}
+
+
+class Desk:
+    """Everything that one fault happens to."""
+
+    def __init__(self, crew: Crew, proxy: FaultProxy, clock: ScaledClock, rng: random.Random) -> None:
+        self.crew: Final = crew
+        self.proxy: Final = proxy
+        self.clock: Final = clock
+        self.rng: Final = rng
+        self.clients: Final[dict[str, JamesTronic]] = {}
+        self.watches: Final[list[Watch]] = []
+        self.writers: Final[list[Writer]] = []
+        self.group: asyncio.TaskGroup
+
+    @property
+    def supabase(self) -> Any:
+        return self.crew.supabase
+
+    def store(self, who: str, transport: str, **options: Any) -> TicketStore:
+        """A store that is not entered; Alice watches the pool, too."""
+        jt = self.clients[who]
+        view = View.technician(jt.auth.me.profile_id, includes_pool=True) if who == "alice" else None
+        if transport:
+            options["transport"] = transport
+        return jt.ticket_store(view, read_timeout=3 * _TIMEOUT, **options)
+
+    def write(self, writers: int, *, pause: float) -> None:
+        """Writers begin to change tickets."""
+        for _ in range(writers):
+            writer = Writer(self.crew, random.Random(self.rng.getrandbits(32)), pause)  # noqa: S311 - tests
+            self.writers.append(writer)
+            self.group.create_task(writer.run(), name="chaos writer")
+
+    def stop_writing(self) -> None:
+        for writer in self.writers:
+            writer.stop.set()
+
+    @property
+    def operations(self) -> int:
+        return sum(writer.done for writer in self.writers)
+
+    async def all_notice(self, limit: float) -> float | None:
+        """Seconds until the last of the stores noticed that something is wrong; None: not all did."""
+        began = time.monotonic()
+        found = await until(lambda: all([watch.look() for watch in self.watches]), limit)
+        return max(watch.noticed_at or 0 for watch in self.watches) - began if found else None
+
+    async def all_are_right(self, limit: float = DEADLINE) -> float:
+        """Seconds until every store is live and equal to the database under its viewer's policies."""
+        began = time.monotonic()
+        problems = ["not looked yet"]
+        while problems:
+            problems = [
+                f"{watch.name} is {watch.store.status}" for watch in self.watches if not watch.is_live
+            ]
+            if not problems:
+                problems = await self.compare()
+            if problems and time.monotonic() - began > limit:
+                raise AssertionError("; ".join(problems))
+            await asyncio.sleep(_LOOK)
+        return time.monotonic() - began
+
+    async def compare(self) -> list[str]:
+        """How stores, and what they told, differ from the database."""
+        truth = {who: await self.crew.visible(who) for who in self.clients}
+        lines: list[str] = []
+        for watch in self.watches:
+            shown = watch.shows(truth[watch.who])
+            lines += [f"{watch.name}: {line}" for line in differences(watch.store.tickets, shown)]
+            lines += [f"{watch.name}, replayed: {line}" for line in watch.replay.differences(shown)]
+        return lines
+
+    async def invented(self) -> list[str]:
+        """Events whose state never was, by the change log."""
+        holders = await self.crew.holders()
+        return [
+            f"{watch.name}: {type(event).__name__} v{event.ticket.version}"
+            for watch in self.watches
+            for event in watch.told
+            if event.is_in_view
+            and holders.get((event.ticket.id, event.ticket.version), 0) != event.ticket.assigned_technician_id
+        ]
+
+
+@asynccontextmanager
+async def open_desk(
+    crew: Crew, rng: random.Random, *, factor: float = FACTOR, transports: tuple[str, ...] = TRANSPORTS
+) -> AsyncIterator[Desk]:
+    """Two technicians (one with the pool) and an admin, each with a live store on each transport."""
+    clock = ScaledClock(factor)
+    async with FaultProxy(crew.supabase.url, rng).serving() as proxy, AsyncExitStack() as stack:
+        desk = Desk(crew, proxy, clock, rng)
+        for who, person in crew.people.items():
+            jt = await stack.enter_async_context(
+                JamesTronic(
+                    proxy.url, crew.supabase.anon_key, env_file=None, timeout=_TIMEOUT, clock=clock, rng=rng
+                )
+            )
+            await jt.auth.sign_in(email=person.email, password=person.password)
+            desk.clients[who] = jt
+        # Inside the clients, outside the stores: the writers end first.
+        desk.group = await stack.enter_async_context(asyncio.TaskGroup())
+        for who in crew.people:
+            for transport in transports:
+                store = await stack.enter_async_context(desk.store(who, transport))
+                watch = Watch.of(f"{who} {transport}".strip(), who, store)
+                desk.watches.append(watch)
+                desk.group.create_task(watch.listen(), name=f"chaos {watch.name}")
+        stack.callback(desk.stop_writing)
+        assert await until(lambda: all(watch.is_live for watch in desk.watches))
+        yield desk
+        desk.stop_writing()
+        await stack.aclose()
+        assert await until(lambda: not proxy.sockets), "a websocket is left"
+        assert await until(lambda: not connections_to(proxy.port)), "a connection is left"
+
+
+def connections_to(port: int) -> list[tuple[int, ...]]:
+    """Connections of this process to a port of this machine."""
+    return [
+        (found.fd, found.laddr.port, found.raddr.port)
+        for found in psutil.Process().net_connections("tcp")
+        if found.raddr and found.raddr.port == port and found.status == psutil.CONN_ESTABLISHED
+    ]
+
+
+@asynccontextmanager
+async def nothing_left() -> AsyncIterator[None]:
+    """After the block no task and no timer of the block is left on the loop."""
+    tasks, timers = asyncio.all_tasks(), _timers()
+    yield
+    assert await until(lambda: asyncio.all_tasks() <= tasks), asyncio.all_tasks() - tasks
+    # The looking itself sleeps: its own timer is not counted.
+    assert await until(lambda: len(_timers() - timers) <= 0), _timers() - timers
+
+
+def _timers() -> set[asyncio.TimerHandle]:
+    """Timers of the running loop that would still fire."""
+    loop = asyncio.get_running_loop()
+    scheduled: list[asyncio.TimerHandle] = getattr(loop, "_scheduled")  # noqa: B009 - the loop has no public list
+    return {handle for handle in scheduled if not handle.cancelled()}
