@@ -92,7 +92,7 @@ class Watch:
 
     def _count_failures(self) -> int:
         counts = self.store.metrics.counts
-        return counts["feed_losses"] + counts["read_failures"]
+        return counts["feed_losses"] + counts["read_failures"] + counts["gaps"]
 
     async def listen(self) -> None:
         async for event in self.stream:
@@ -147,7 +147,7 @@ class Desk:
     async def all_notice(self, limit: float) -> float | None:
         """Seconds until the last of the stores noticed that something is wrong; None: not all did."""
         began = time.monotonic()
-        found = await until(lambda: all([watch.look() for watch in self.watches]), limit)
+        found = await until(lambda: all(watch.look() for watch in list(self.watches)), limit)
         return max(watch.noticed_at or 0 for watch in self.watches) - began if found else None
 
     async def all_are_right(self, limit: float = DEADLINE) -> float:

@@ -224,7 +224,7 @@ FAULTS: Final[tuple[Chaos, ...]] = (
     Chaos("Realtime restarted", _stop_realtime, _start_realtime),
     Chaos("Postgres restarted", _kill_postgres, _wait_for_stack),
     Chaos("PostgREST restarted", _kill_postgrest, _wait_for_stack),
-    Chaos("replication slot lost", _lose_slots, _wait_for_stack, is_noticed=False),
+    Chaos("replication slot lost", _lose_slots, _wait_for_stack),
     Chaos("60 s outage", _refuse, _accept, hold=6.0),
     Chaos("clock jump", _jump, _jump_back, is_noticed=False, hold=1.0),
     Chaos("slow consumer", _consume_slowly, _nothing, is_noticed=False),

@@ -284,7 +284,7 @@ class FaultProxy:
             timeout=aiohttp.ClientWSTimeout(ws_close=_CLOSE_TIMEOUT),
         ) as server:
             client = web.WebSocketResponse(
-                autoping=False, timeout=_CLOSE_TIMEOUT, max_msg_size=0, compress=False
+                autoping=False, autoclose=False, timeout=_CLOSE_TIMEOUT, max_msg_size=0, compress=False
             )
             await client.prepare(request)
             connection.is_socket = True
@@ -296,8 +296,11 @@ class FaultProxy:
                     if not connection.is_mute:
                         with suppress(ConnectionError):  # the listener sees it, too
                             await _send(server, frame)
+                if connection.is_deaf:
+                    await asyncio.Event().wait()  # nobody answers a good-bye, until the client hangs up
                 sender.cancel()
                 listener.cancel()
+            await client.close()
             return client
 
     async def _take_frames(
