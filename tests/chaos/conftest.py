@@ -13,6 +13,9 @@ import pytest_asyncio
 from client_people import open_shop
 from conftest_stacks import serving
 from tests.chaos.crew import Crew, hire
+from tests.chaos.desk import FACTOR
+
+from jamestronic_sdk.store import assembly
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -82,6 +85,12 @@ def hold(request: pytest.FixtureRequest) -> float:
 def rng(request: pytest.FixtureRequest) -> random.Random:
     """Of this test; pytest-randomly's seed makes a run repeatable as far as the machine allows."""
     return random.Random(f"{request.node.nodeid} {random.getrandbits(32)}")  # noqa: S311 - for tests
+
+
+@pytest.fixture
+def quick_handshakes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one delay of a store that is not the clock's: 15 s for a handshake, in the clients' time."""
+    monkeypatch.setattr(assembly, "_LINK_TIMEOUT", assembly._LINK_TIMEOUT / FACTOR)
 
 
 @pytest.fixture(scope="session")

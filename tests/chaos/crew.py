@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+import psycopg
 from client_people import Person
 from pydantic import TypeAdapter
 from tests.chaos.writers import connect_as
@@ -58,8 +59,6 @@ class Crew:
 
     async def as_owner(self, statement: str) -> list[tuple[Any, ...]]:
         """Ask as the superuser."""
-        import psycopg
-
         async with await psycopg.AsyncConnection.connect(self.dsn, autocommit=True) as connection:
             cursor = await connection.execute(statement.encode())
             return await cursor.fetchall() if cursor.description else []

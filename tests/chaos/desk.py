@@ -16,7 +16,7 @@ from tests.chaos.replay import Replay, differences
 from tests.chaos.scaled_clock import ScaledClock
 from tests.chaos.writers import Writer
 
-from jamestronic_sdk import JamesTronic, StoreStatus, TicketEvent, TicketStore, View
+from jamestronic_sdk import JamesTronic, StoreStatus, Subscription, TicketEvent, TicketStore, View
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from jamestronic_sdk import Ticket
     from jamestronic_sdk.store.streams import EventStream
 
-__all__ = ["DEADLINE", "TRANSPORTS", "Desk", "Watch", "nothing_left", "open_desk"]
+__all__ = ["FACTOR", "TRANSPORTS", "Desk", "Watch", "nothing_left", "open_desk", "until"]
 
 DEADLINE: Final = 30.0
 """Seconds that a recovery may take on a busy machine; a second is usual."""
@@ -65,15 +65,19 @@ class Watch:
     store: TicketStore
     stream: EventStream
     replay: Replay
+    pause: float = 0.0
+    """Seconds that its reader takes for each event."""
     told: list[TicketEvent] = field(default_factory=list[TicketEvent])
     noticed_at: float | None = None
     _failures: int = 0
 
     @classmethod
-    def of(cls, name: str, who: str, store: TicketStore) -> Watch:
+    def of(
+        cls, name: str, who: str, store: TicketStore, *, limit: int = 1_000_000, pause: float = 0.0
+    ) -> Watch:
         # Without an await in between: the stream continues exactly this snapshot.
-        stream = store.events(limit=1_000_000)
-        return cls(name, who, store, stream, Replay(store.view, dict(store.tickets)))
+        stream = store.events(limit=limit)
+        return cls(name, who, store, stream, Replay(store.view, dict(store.tickets)), pause)
 
     @property
     def is_live(self) -> bool:
@@ -98,6 +102,8 @@ class Watch:
         async for event in self.stream:
             self.told.append(event)
             self.replay.play([event])
+            if self.pause:
+                await asyncio.sleep(self.pause)
 
     def shows(self, visible: dict[UUID, Ticket]) -> dict[UUID, Ticket]:
         """What the store must hold when its viewer sees this."""
@@ -114,6 +120,8 @@ class Desk:
         self.rng: Final = rng
         self.clients: Final[dict[str, JamesTronic]] = {}
         self.watches: Final[list[Watch]] = []
+        self.subscriptions: Final[list[Subscription]] = []
+        """What a fault subscribed."""
         self.writers: Final[list[Writer]] = []
         self.group: asyncio.TaskGroup
 
@@ -129,11 +137,18 @@ class Desk:
             options["transport"] = transport
         return jt.ticket_store(view, read_timeout=3 * _TIMEOUT, **options)
 
+    def hire_writers(self, count: int, *, pause: float = 0.0) -> list[Writer]:
+        """Writers that are not at work yet."""
+        made = [
+            Writer(self.crew, random.Random(self.rng.getrandbits(32)), pause)  # noqa: S311 - for tests
+            for _ in range(count)
+        ]
+        self.writers.extend(made)
+        return made
+
     def write(self, writers: int, *, pause: float) -> None:
-        """Writers begin to change tickets."""
-        for _ in range(writers):
-            writer = Writer(self.crew, random.Random(self.rng.getrandbits(32)), pause)  # noqa: S311 - tests
-            self.writers.append(writer)
+        """Writers change tickets from now on, until ``stop_writing``."""
+        for writer in self.hire_writers(writers, pause=pause):
             self.group.create_task(writer.run(), name="chaos writer")
 
     def stop_writing(self) -> None:
@@ -144,13 +159,26 @@ class Desk:
     def operations(self) -> int:
         return sum(writer.done for writer in self.writers)
 
+    def watch(self, watch: Watch) -> None:
+        """Compare this store, too."""
+        self.watches.append(watch)
+        self.group.create_task(watch.listen(), name=f"chaos {watch.name}")
+
     async def all_notice(self, limit: float) -> float | None:
         """Seconds until the last of the stores noticed that something is wrong; None: not all did."""
         began = time.monotonic()
         found = await until(lambda: all(watch.look() for watch in list(self.watches)), limit)
         return max(watch.noticed_at or 0 for watch in self.watches) - began if found else None
 
-    async def all_are_right(self, limit: float = DEADLINE) -> float:
+    async def all_recover(self) -> float:
+        """Seconds until every store is live while others write, and then right."""
+        began = time.monotonic()
+        await until(lambda: all(watch.is_live for watch in self.watches))
+        self.stop_writing()
+        await self.all_are_right(DEADLINE)
+        return time.monotonic() - began
+
+    async def all_are_right(self, limit: float) -> float:
         """Seconds until every store is live and equal to the database under its viewer's policies."""
         began = time.monotonic()
         problems = ["not looked yet"]
@@ -208,9 +236,7 @@ async def open_desk(
         for who in crew.people:
             for transport in transports:
                 store = await stack.enter_async_context(desk.store(who, transport))
-                watch = Watch.of(f"{who} {transport}".strip(), who, store)
-                desk.watches.append(watch)
-                desk.group.create_task(watch.listen(), name=f"chaos {watch.name}")
+                desk.watch(Watch.of(f"{who} {transport}".strip(), who, store))
         stack.callback(desk.stop_writing)
         assert await until(lambda: all(watch.is_live for watch in desk.watches))
         yield desk
