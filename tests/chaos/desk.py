@@ -188,6 +188,12 @@ class Desk:
             ]
             if not problems:
                 problems = await self.compare()
+            if problems and time.monotonic() - began > 4:
+                print(
+                    time.monotonic() - began,
+                    problems[:3],
+                    [(w.name, dict(w.store.metrics.counts)) for w in self.watches],
+                )
             if problems and time.monotonic() - began > limit:
                 raise AssertionError("; ".join(problems))
             await asyncio.sleep(_LOOK)

@@ -139,11 +139,13 @@ async def _kill_postgrest(desk: Desk) -> None:
 
 
 async def _wait_for_stack(desk: Desk) -> None:
-    """The stack's own supervisor heals it."""
-    async with asyncio.timeout(40), httpx.AsyncClient() as http:
+    """The stack's own supervisor heals it; it is well when every part reaches the database."""
+    nobody = {"email": "nobody@example.test", "password": "wrong"}
+    async with asyncio.timeout(40), httpx.AsyncClient(base_url=desk.supabase.url) as http:
         while True:
-            answer = await http.get(f"{desk.supabase.url}/health")
-            if answer.status_code == 200:
+            health = await http.get("/health")
+            sign_in = await http.post("/auth/v1/token?grant_type=password", json=nobody)
+            if (health.status_code, sign_in.status_code) == (200, 400):
                 break
             await asyncio.sleep(0.02)
 
