@@ -27,14 +27,14 @@ if TYPE_CHECKING:
     from jamestronic_sdk import Ticket
     from jamestronic_sdk.store.streams import EventStream
 
-__all__ = ["FACTOR", "TRANSPORTS", "Desk", "Watch", "nothing_left", "open_desk", "until"]
+__all__ = ["DEADLINE", "FACTOR", "TRANSPORTS", "Desk", "Watch", "nothing_left", "open_desk", "until"]
 
 DEADLINE: Final = 30.0
 """Seconds that a recovery may take on a busy machine; a second is usual."""
 FACTOR: Final = 10.0
 """How much faster than the machine's the clients' clock runs: polls every 3 s, heartbeats every 1.5 s."""
-_TIMEOUT: Final = 3.0
-"""Seconds for one request: 30 s in the clients' time."""
+_TIMEOUT: Final = 30.0
+"""Seconds of the clients' time for one request."""
 _LOOK: Final = 0.01
 """Seconds between two looks at a condition."""
 
@@ -135,7 +135,7 @@ class Desk:
         view = View.technician(jt.auth.me.profile_id, includes_pool=True) if who == "alice" else None
         if transport:
             options["transport"] = transport
-        return jt.ticket_store(view, read_timeout=3 * _TIMEOUT, **options)
+        return jt.ticket_store(view, read_timeout=2 * _TIMEOUT / self.clock.factor, **options)
 
     def hire_writers(self, count: int, *, pause: float = 0.0) -> list[Writer]:
         """Writers that are not at work yet."""
@@ -232,7 +232,12 @@ async def open_desk(
         for who, person in crew.people.items():
             jt = await stack.enter_async_context(
                 JamesTronic(
-                    proxy.url, crew.supabase.anon_key, env_file=None, timeout=_TIMEOUT, clock=clock, rng=rng
+                    proxy.url,
+                    crew.supabase.anon_key,
+                    env_file=None,
+                    timeout=_TIMEOUT / factor,
+                    clock=clock,
+                    rng=rng,
                 )
             )
             await jt.auth.sign_in(email=person.email, password=person.password)
