@@ -188,14 +188,9 @@ class Desk:
             ]
             if not problems:
                 problems = await self.compare()
-            if problems and time.monotonic() - began > 4:
-                print(
-                    time.monotonic() - began,
-                    problems[:3],
-                    [(w.name, dict(w.store.metrics.counts)) for w in self.watches],
-                )
             if problems and time.monotonic() - began > limit:
-                raise AssertionError("; ".join(problems))
+                counts = {watch.name: dict(watch.store.metrics.counts) for watch in self.watches}
+                raise AssertionError(f"{'; '.join(problems)}; {counts}")
             await asyncio.sleep(_LOOK)
         return time.monotonic() - began
 
