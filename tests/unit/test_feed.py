@@ -129,22 +129,6 @@ async def running(make_link: Callable[[], FakeLink] = FakeLink) -> AsyncIterator
     assert bench.token_callbacks == []
 
 
-async def test_a_loss_is_reported_before_the_dead_peer_is_waited_for() -> None:
-    """A good-bye on a half-open connection takes the library's 10 s: the poll must not wait for that."""
-
-    class Stubborn(FakeLink):
-        async def close(self) -> None:
-            await asyncio.sleep(0.01)
-            self.is_closed = not bench.reports or isinstance(bench.reports[-1], FeedDown)
-
-    async with running(Stubborn) as bench:
-        await bench.until(lambda: bool(bench.links and bench.links[0].token))
-        bench.links[0].inbox.put(Replicating())
-        bench.links[0].inbox.put(Lost("closed"))
-        await bench.until(lambda: bool(bench.links[0].is_closed))
-        assert FeedDown in bench.kinds()
-
-
 async def test_live_is_the_servers_word_not_the_reply_to_the_join() -> None:
     async with running() as bench:
         await bench.until(lambda: bool(bench.links and bench.links[0].token))

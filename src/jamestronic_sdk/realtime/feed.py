@@ -158,7 +158,6 @@ class Feed:
         self._link: LinkLike | None = None
         self._failures = 0
         self._live_since: float | None = None
-        self._down_since = clock.now()
         self._heartbeats_sent = 0
         self._are_topics_refused = False
 
@@ -171,8 +170,24 @@ class Feed:
             unsubscribe()
 
     async def _supervise(self) -> None:
+        down_since = self._clock.now()
         while True:
-            await self._use_one_link()
+            reason = await self._use_one_link()
+            now = self._clock.now()
+            if self._live_since is not None:
+                down_since = now
+                if now - self._live_since >= self._config.healthy_after:
+                    self._failures = 0
+            self._failures += 1
+            # The first loss is news, the following attempts are not.
+            _log.log(
+                logging.WARNING if self._failures == 1 else logging.DEBUG,
+                "realtime feed is down (attempt %s, %.0f s): %s",
+                self._failures,
+                now - down_since,
+                reason,
+            )
+            self._report(FeedDown(reason, self._failures))
             delay = full_jitter(
                 self._failures - 1,
                 base=self._config.backoff_base,
@@ -182,43 +197,26 @@ class Feed:
             )
             await self._clock.sleep(delay)
 
-    def _on_lost(self, reason: str) -> None:
-        now = self._clock.now()
-        if self._live_since is not None:
-            self._down_since = now
-            if now - self._live_since >= self._config.healthy_after:
-                self._failures = 0
-        self._failures += 1
-        # The first loss is news, the following attempts are not.
-        _log.log(
-            logging.WARNING if self._failures == 1 else logging.DEBUG,
-            "realtime feed is down (attempt %s, %.0f s): %s",
-            self._failures,
-            now - self._down_since,
-            reason,
-        )
-        self._report(FeedDown(reason, self._failures))
-
     def _token_changed(self, token: str | None) -> None:
         """There is a newer access token: hand it to the open link, if there is one."""
         self._are_topics_refused = False
         if token is not None and self._link is not None:
             self._link.inbox.put(TokenChanged())
 
-    async def _use_one_link(self) -> None:
-        """Open a link and follow it to its end, which is reported before a dead peer is waited for."""
+    async def _use_one_link(self) -> str:
+        """Open a link and follow it to its end; answers why it ended."""
         self._live_since = None
         deadline = self._clock.now() + self._config.live_timeout
         link = self._open_link()
         try:
             await link.open(await self._access_token())
             self._link = link
-            self._on_lost(await self._follow(link, deadline))
+            return await self._follow(link, deadline)
         except JamesTronicError as error:
-            self._on_lost(error.message)
+            return error.message
         except Exception as error:  # noqa: BLE001 - the supervisor: a library's surprise costs one link
             _log.warning("unexpected error in a realtime link", exc_info=True)
-            self._on_lost(f"unexpected {type(error).__name__}")
+            return f"unexpected {type(error).__name__}"
         finally:
             self._link = None
             await link.close()

@@ -50,8 +50,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Link", "TableBinding"]
 
-_CLOSE_TIMEOUT: Final = 1.0
-"""Seconds that a peer may take to answer our good-bye; websockets waits 10 s, and a dead one never does."""
 _HEARTBEAT_TOPIC: Final = "phoenix"
 _LIBRARY_LOGGERS: Final = ("realtime._async.client", "realtime._async.channel")
 _LIBRARY_HEARTBEAT: Final = 24 * 3600
@@ -203,9 +201,6 @@ class Link:
             channel.join_push.destroy()
             for push in channel.messages_waiting_for_ack.values():
                 push.destroy()
-        socket = self._client._ws_connection  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-        if socket is not None:
-            socket.close_timeout = _CLOSE_TIMEOUT
         with contextlib.suppress(Exception):  # a socket that is being dropped may fail in any way
             async with asyncio.timeout(self._timeout):
                 await self._client.close()
