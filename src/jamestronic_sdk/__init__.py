@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     )
     from jamestronic_sdk.notes import Notes
     from jamestronic_sdk.profiles import Profiles
+    from jamestronic_sdk.realtime.channels import Transport
     from jamestronic_sdk.retry import RetryPolicy
     from jamestronic_sdk.sessions import FileSessionStore, KeyringSessionStore, SessionStore
     from jamestronic_sdk.settings import Settings
@@ -168,6 +169,7 @@ __all__ = [
     "TicketUpdated",
     "Tickets",
     "ToolMissingError",
+    "Transport",
     "TransportError",
     "View",
     "ViewKind",
@@ -224,6 +226,7 @@ _HOMES = {
     ),
     "notes": ("Notes",),
     "profiles": ("Profiles",),
+    "realtime.channels": ("Transport",),
     "retry": ("RetryPolicy",),
     "sessions": ("FileSessionStore", "KeyringSessionStore", "SessionStore"),
     "settings": ("Settings",),

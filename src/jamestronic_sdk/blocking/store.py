@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from jamestronic_sdk.blocking._portal import Portal
+    from jamestronic_sdk.realtime.channels import Transport
     from jamestronic_sdk.store import store as async_store
     from jamestronic_sdk.store.audience import StatusChange
     from jamestronic_sdk.store.board import TicketBoard
@@ -106,6 +107,11 @@ class TicketStore:
         each read is a whole one, and a ticket that went to somebody else is noticed by its absence.
         """
         return self._portal.read(lambda: self._face.reads_change_log)
+
+    @property
+    def transport(self) -> Transport | None:
+        """What tells of changes now: ``broadcast`` or ``postgres_changes``; None while nothing is live."""
+        return self._portal.read(lambda: self._face.transport)
 
     @property
     def freshness(self) -> Freshness:

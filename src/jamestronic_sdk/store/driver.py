@@ -287,7 +287,9 @@ class Driver:
             case FeedRow(message):
                 self.post(decode(message.data, self._now(), self._model))
             case FeedBroadcast(message):
-                item = decode_broadcast(message.event, message.payload, self._now(), self._model)
+                item = decode_broadcast(
+                    message.event, message.payload, self._now(), self._model, topic=message.topic
+                )
                 if item is not None:
                     self.post(item)
             case _:

@@ -264,8 +264,8 @@ class Engine:
                 self._on_row_changed(item)
             case RowDeleted():
                 self._on_row_deleted(item)
-            case RowLeft(removal, received_at):
-                self._apply_removal(removal, _Facts(Source.REALTIME, received_at, None))
+            case RowLeft(removal, received_at, committed_at):
+                self._apply_removal(removal, _Facts(Source.REALTIME, received_at, committed_at))
                 self._debounce_read()
             case RowDoubtful(ticket_id):
                 self._doubt(ticket_id)

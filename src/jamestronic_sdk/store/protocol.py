@@ -179,6 +179,7 @@ class RowLeft:
 
     removal: Removal
     received_at: datetime
+    committed_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

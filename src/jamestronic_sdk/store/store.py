@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from jamestronic_sdk._clock import Clock
     from jamestronic_sdk.models import Ticket
+    from jamestronic_sdk.realtime.channels import Transport
     from jamestronic_sdk.realtime.feed import FeedSignal
     from jamestronic_sdk.store.driver import Reader, RunnableFeed
     from jamestronic_sdk.store.metrics import StoreMetrics
@@ -61,6 +62,8 @@ class StoreParts:
     model: type[Ticket]
     clock: Clock
     rng: random.Random
+    transport: Callable[[], Transport | None] = lambda: None
+    """What is live now."""
 
 
 class EventCallback(Protocol):
@@ -171,6 +174,11 @@ class TicketStore:
         each read is a whole one, and a ticket that went to somebody else is noticed by its absence.
         """
         return self._engine.can_sync
+
+    @property
+    def transport(self) -> Transport | None:
+        """What tells of changes now: ``broadcast`` or ``postgres_changes``; None while nothing is live."""
+        return self._parts.transport()
 
     @property
     def freshness(self) -> Freshness:
