@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import random
 import time
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -38,12 +37,7 @@ _TIMEOUT: Final = 30.0
 _LOOK: Final = 0.01
 """Seconds between two looks at a condition."""
 
-# One line until every build has the keyword: which transports there are, and how they are asked for.
-TRANSPORTS: Final[tuple[str, ...]] = (
-    ("postgres_changes", "broadcast")
-    if "transport" in inspect.signature(JamesTronic.ticket_store).parameters
-    else ("",)
-)
+TRANSPORTS: Final = ("postgres_changes", "broadcast")
 
 
 async def until(condition: Callable[[], bool], limit: float = DEADLINE) -> bool:
@@ -122,6 +116,7 @@ class Desk:
         self.watches: Final[list[Watch]] = []
         self.subscriptions: Final[list[Subscription]] = []
         """What a fault subscribed."""
+        self.is_healing: Final = asyncio.Event()
         self.writers: Final[list[Writer]] = []
         self.group: asyncio.TaskGroup
 
@@ -129,13 +124,11 @@ class Desk:
     def supabase(self) -> Any:
         return self.crew.supabase
 
-    def store(self, who: str, transport: str, **options: Any) -> TicketStore:
+    def store(self, who: str, transport: str) -> TicketStore:
         """A store that is not entered; Alice watches the pool, too."""
         jt = self.clients[who]
         view = View.technician(jt.auth.me.profile_id, includes_pool=True) if who == "alice" else None
-        if transport:
-            options["transport"] = transport
-        return jt.ticket_store(view, read_timeout=2 * _TIMEOUT / self.clock.factor, **options)
+        return jt.ticket_store(view, transport=transport, read_timeout=2 * _TIMEOUT / self.clock.factor)
 
     def hire_writers(self, count: int, *, pause: float = 0.0) -> list[Writer]:
         """Writers that are not at work yet."""
@@ -151,9 +144,11 @@ class Desk:
         for writer in self.hire_writers(writers, pause=pause):
             self.group.create_task(writer.run(), name="chaos writer")
 
-    def stop_writing(self) -> None:
+    async def stop_writing(self) -> None:
+        """No change follows."""
         for writer in self.writers:
             writer.stop.set()
+        await asyncio.gather(*(writer.ended.wait() for writer in self.writers))
 
     @property
     def operations(self) -> int:
@@ -174,7 +169,7 @@ class Desk:
         """Seconds until every store is live while others write, and then right."""
         began = time.monotonic()
         await until(lambda: all(watch.is_live for watch in self.watches))
-        self.stop_writing()
+        await self.stop_writing()
         await self.all_are_right(DEADLINE)
         return time.monotonic() - began
 
@@ -242,11 +237,10 @@ async def open_desk(
         for who in crew.people:
             for transport in transports:
                 store = await stack.enter_async_context(desk.store(who, transport))
-                desk.watch(Watch.of(f"{who} {transport}".strip(), who, store))
-        stack.callback(desk.stop_writing)
+                desk.watch(Watch.of(f"{who} {transport}", who, store))
+        stack.push_async_callback(desk.stop_writing)
         assert await until(lambda: all(watch.is_live for watch in desk.watches))
         yield desk
-        desk.stop_writing()
         await stack.aclose()
         assert await until(lambda: not proxy.sockets), "a websocket is left"
         assert await until(lambda: not connections_to(proxy.port)), "a connection is left"

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 import httpx
 from fault_proxy import Fault
-from tests.chaos.desk import Watch, until
+from tests.chaos.desk import TRANSPORTS, Watch, until
 
 from jamestronic_sdk.local.tokens import make_jwt, verify_jwt
 
@@ -151,13 +151,25 @@ async def _wait_for_stack(desk: Desk) -> None:
 
 
 async def _lose_slots(desk: Desk) -> None:
-    """The slots' processes are ended; what outlives them is dropped."""
-    await desk.crew.as_owner(
-        "select pg_terminate_backend(active_pid, 5000) from pg_replication_slots where active"
-    )
-    await desk.crew.as_owner(
-        "select pg_drop_replication_slot(slot_name) from pg_replication_slots where not active"
-    )
+    """The slots' processes are ended again and again; what outlives them is dropped."""
+
+    async def lose() -> None:
+        while not desk.is_healing.is_set():
+            await desk.crew.as_owner(
+                "select pg_terminate_backend(active_pid, 5000) from pg_replication_slots where active"
+            )
+            await desk.crew.as_owner(
+                "select pg_drop_replication_slot(slot_name) from pg_replication_slots where not active"
+            )
+
+    desk.group.create_task(lose(), name="chaos slots")
+
+
+async def _leave_slots(desk: Desk) -> None:
+    """Nothing is written after the gap: who was not told of it must find it without help."""
+    await desk.stop_writing()
+    desk.is_healing.set()
+    await _wait_for_stack(desk)
 
 
 # --- what happens to the program ---------------------------------------------------------------------------
@@ -208,7 +220,9 @@ async def _cancel_often(desk: Desk) -> None:
     """Tasks that hold a store are cancelled at random moments of its life."""
 
     async def hold() -> None:
-        async with desk.store(desk.rng.choice([*desk.clients]), "") as store:
+        async with desk.store(
+            desk.rng.choice([*desk.clients]), desk.rng.choice(["auto", *TRANSPORTS])
+        ) as store:
             store.subscribe(lambda _: None)
             await asyncio.Event().wait()
 
@@ -238,9 +252,9 @@ FAULTS: Final[tuple[Chaos, ...]] = (
     Chaos("token expiry mid-fetch", _expire_mid_fetch, _heal_proxy),
     Chaos("Auth down", _auth_down, _heal_proxy),
     Chaos("Realtime restarted", _stop_realtime, _start_realtime),
-    Chaos("Postgres restarted", _kill_postgres, _wait_for_stack),
+    Chaos("Postgres restarted", _kill_postgres, _wait_for_stack, is_noticed=False),
     Chaos("PostgREST restarted", _kill_postgrest, _wait_for_stack, is_noticed=False),
-    Chaos("replication slot lost", _lose_slots, _wait_for_stack),
+    Chaos("replication slot lost", _lose_slots, _leave_slots, is_noticed=False, hold=2.0),
     Chaos("60 s outage", _refuse, _accept, hold=6.0),
     Chaos("clock jump", _jump, _jump_back, is_noticed=False, hold=1.0),
     Chaos("slow consumer", _consume_slowly, _nothing, is_noticed=False),

@@ -37,7 +37,7 @@ async def test_5000_operations(
         repeated = [line for watch in desk.watches for line in watch.replay.repeated]
         record(
             Row(
-                f"5,000 operations in {written_after:.0f} s {transport}".strip(),
+                f"5,000 operations in {written_after:.0f} s, {transport}",
                 len(desk.watches),
                 desk.operations,
                 None,

@@ -67,6 +67,7 @@ class Writer:
     refused: int = 0
     """Operations that the rules refused, and those that the database lost."""
     stop: asyncio.Event = field(default_factory=asyncio.Event)
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
     _connections: dict[str, psycopg.AsyncConnection[tuple[Any, ...]]] = field(default_factory=dict)
 
     async def run(self, operations: int | None = None) -> None:
@@ -84,6 +85,7 @@ class Writer:
                     await asyncio.sleep(self.rng.uniform(0, self.pause))
         finally:
             await self._hang_up()
+            self.ended.set()
 
     async def _operate(self) -> None:
         (_, who, statement), *_ = self.rng.choices(_OPERATIONS, [weight for weight, _, _ in _OPERATIONS])
