@@ -171,7 +171,13 @@ class Desk:
         await until(lambda: all(watch.is_live for watch in self.watches))
         await self.stop_writing()
         await self.all_are_right(DEADLINE)
-        return time.monotonic() - began
+        recovered_after = time.monotonic() - began
+        # What is under way still arrives, and changes nothing.
+        assert await until(lambda: not self.proxy.late_frames)
+        for watch in self.watches:
+            await watch.store.refresh()
+        await self.all_are_right(DEADLINE)
+        return recovered_after
 
     async def all_are_right(self, limit: float) -> float:
         """Seconds until every store is live and equal to the database under its viewer's policies."""
@@ -246,23 +252,24 @@ async def open_desk(
         assert await until(lambda: not connections_to(proxy.port)), "a connection is left"
 
 
-def connections_to(port: int) -> list[tuple[int, ...]]:
+def connections_to(port: int) -> list[tuple[int, int]]:
     """Connections of this process to a port of this machine."""
     return [
-        (found.fd, found.laddr.port, found.raddr.port)
+        (found.fd, found.laddr.port)
         for found in psutil.Process().net_connections("tcp")
         if found.raddr and found.raddr.port == port and found.status == psutil.CONN_ESTABLISHED
     ]
 
 
 @asynccontextmanager
-async def nothing_left() -> AsyncIterator[None]:
-    """After the block no task and no timer of the block is left on the loop."""
-    tasks, timers = asyncio.all_tasks(), _timers()
+async def nothing_left(crew: Crew) -> AsyncIterator[None]:
+    """After the block no task and no timer of the block is left on the loop, and no connection at the stack."""
+    port = int(crew.supabase.url.rpartition(":")[2])
+    tasks, timers, connections = asyncio.all_tasks(), _timers(), set(connections_to(port))
     yield
     assert await until(lambda: asyncio.all_tasks() <= tasks), asyncio.all_tasks() - tasks
-    # The looking itself sleeps: its own timer is not counted.
-    assert await until(lambda: len(_timers() - timers) <= 0), _timers() - timers
+    assert await until(lambda: _timers() <= timers), _timers() - timers
+    assert await until(lambda: set(connections_to(port)) <= connections), "the stack has a connection left"
 
 
 def _timers() -> set[asyncio.TimerHandle]:

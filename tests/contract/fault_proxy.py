@@ -89,6 +89,8 @@ class _Connection:
     is_deaf: bool = False
     is_mute: bool = False
     frames: asyncio.Queue[tuple[float, aiohttp.WSMessage]] = field(default_factory=asyncio.Queue)
+    late: int = 0
+    """Frames of the server that have not been sent on."""
 
 
 class FaultProxy:
@@ -155,6 +157,11 @@ class FaultProxy:
     def sockets(self) -> int:
         """Websockets that are open."""
         return sum(connection.is_socket for connection in self._open)
+
+    @property
+    def late_frames(self) -> int:
+        """Frames that are on their way to a client."""
+        return sum(connection.late for connection in self._open)
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[FaultProxy]:
@@ -315,6 +322,7 @@ class FaultProxy:
             fault = self._fault_of(connection.path)
             due = clock() + (fault.frame_delay if fault else 0.0)
             for _ in range(fault.frame_copies if fault else 1):
+                connection.late += 1
                 connection.frames.put_nowait((due, frame))
         if connection.is_deaf:
             return  # the client does not hear that it is over
@@ -332,6 +340,7 @@ class FaultProxy:
             if not connection.is_deaf:
                 with suppress(ConnectionError):  # who reads from the client ends this
                     await _send(client, frame)
+            connection.late -= 1
 
 
 async def _send(
