@@ -151,12 +151,12 @@ async def test_a_commit_is_waited_for_until_it_is_visible(context: LocalContext)
         ((xid,),) = await writer.run("select pg_current_xact_id()::text::bigint & 4294967295")
         assert isinstance(xid, int)
         async with asyncio.TaskGroup() as group:
-            waiting = group.create_task(wait_until_visible(reader.connection, xid))
+            waiting = group.create_task(wait_until_visible(reader.connection, [xid]))
             done, _ = await asyncio.wait([waiting], timeout=0.05)
             assert not done
             await writer.run("commit")
-        await wait_until_visible(reader.connection, xid)
-        await wait_until_visible(reader.connection, 2**32 - 1)  # of the epoch before
+        await wait_until_visible(reader.connection, [xid])
+        await wait_until_visible(reader.connection, [2**32 - 1])  # of the epoch before
 
 
 async def test_service_role_sees_all(

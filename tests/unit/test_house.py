@@ -18,8 +18,8 @@ PURE = [
 CLIENT_LIBRARY = [
     path
     for path in PACKAGE.rglob("*.py")
-    if "local" not in path.relative_to(PACKAGE).parts
-    and path.name not in {"cli.py", "__main__.py", "testing.py"}
+    if not {"local", "cli"} & set(path.relative_to(PACKAGE).parts)
+    and path.name not in {"__main__.py", "testing.py"}
 ]
 
 

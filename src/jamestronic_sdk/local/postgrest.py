@@ -111,6 +111,19 @@ class PostgREST:
         self.url: Final = f"http://{LOOPBACK}:{self._server.port}"
         self._admin_url: Final = f"http://{LOOPBACK}:{self._admin.port}"
         self._ended: Final = asyncio.Event()
+        self._process: asyncio.subprocess.Process | None = None
+
+    def kill(self) -> int:
+        """Kill it, for tests: ``keep`` starts another; how many processes that were."""
+        if self._process is None or self._process.returncode is not None:
+            return 0
+        self._process.kill()
+        return 1
+
+    def reload(self) -> None:
+        """Connect anew and read the schema again, now: after its connections were closed."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.send_signal(Signal.SIGUSR1)
 
     async def keep(self) -> None:
         """Run the program for ever, and again when it ends; cancelling stops it.
@@ -138,7 +151,7 @@ class PostgREST:
     async def _run_once(self, program: Path) -> int:
         """Run the program until it ends; its status."""
         with self._log.open("ab") as log:
-            process = await spawn(
+            process = self._process = await spawn(
                 [program],
                 account=self._account,
                 environment=self._environment(),

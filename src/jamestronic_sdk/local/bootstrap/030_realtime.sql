@@ -136,6 +136,27 @@ $$;
 comment on function realtime.broadcast_changes(text, text, text, text, text, record, record, text) is
   'Called by row triggers: broadcasts the change to a private channel.';
 
+-- Row level security of postgres_changes. A loop and no join: a policy may read its claims once per statement.
+create function realtime.rows_visible_to(question text, candidates jsonb, asker text, claims text[])
+returns table (visible bigint[])
+language plpgsql
+-- No search_path of its own: a policy may call a function that goes by the session's.
+as $$
+declare
+  each_claims text;
+begin
+  perform pg_catalog.set_config('role', asker, true);
+  foreach each_claims in array claims loop
+    perform pg_catalog.set_config('request.jwt.claims', each_claims, true);
+    execute question into visible using candidates;
+    return next;
+  end loop;
+end
+$$;
+comment on function realtime.rows_visible_to(text, jsonb, text, text[]) is
+  'Called by the Realtime server, in a transaction that it rolls back: which rows a role sees with each claims.';
+revoke execute on function realtime.rows_visible_to(text, jsonb, text, text[]) from public;
+
 grant execute on function
   realtime.topic(),
   realtime.send(jsonb, text, text, boolean),
