@@ -16,6 +16,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--seed", type=int, default=None, help="replay one simulated history, or one order of kills"
     )
+    parser.addoption("--chaos-hold", type=float, default=0.0, help="least seconds that a fault lasts")
+    parser.addoption("--chaos-report", help="write the chaos layer's table to this file, as JSON")
 
 
 @pytest.hookimpl(trylast=True)
