@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
+import psutil
 import psycopg
 
 _LIVE = b"Subscribed to PostgreSQL"
@@ -40,6 +41,8 @@ class Order:
     """Seconds."""
     patience: float
     """Seconds that the last frame may take."""
+    server: int
+    """Process whose costs are told: the one that serves."""
 
 
 class Subscriber(asyncio.Protocol):
@@ -118,6 +121,12 @@ class Subscriber(asyncio.Protocol):
             self.live.set_result(None)
 
 
+def cpu_seconds(process: psutil.Process) -> float:
+    """What it has used so far, of all cores."""
+    times = process.cpu_times()
+    return float(times.user + times.system)
+
+
 async def run(order: Order) -> dict[str, Any]:
     """Connect, write at the pace, wait for the last frame; what was found."""
     loop = asyncio.get_running_loop()
@@ -130,6 +139,8 @@ async def run(order: Order) -> dict[str, Any]:
         crowd.append(subscriber)
         await subscriber.live
     committed: dict[int, float] = {}
+    server = psutil.Process(order.server)
+    cpu_before = cpu_seconds(server)
     began = time.monotonic()
     async with await psycopg.AsyncConnection.connect(order.database_url, autocommit=True) as connection:
         total = round(order.rate * order.duration)
@@ -144,6 +155,7 @@ async def run(order: Order) -> dict[str, Any]:
     deadline = time.monotonic() + order.patience
     while time.monotonic() < deadline and any(len(each.arrivals) < total for each in crowd):  # noqa: ASYNC110 - polls
         await asyncio.sleep(0.1)
+    took = time.monotonic() - began
     delays = sorted((moment - committed[number]) * 1000 for each in crowd for number, moment in each.arrivals)
     complete = [each for each in crowd if [number for number, _ in each.arrivals] == list(range(total))]
     return {
@@ -157,6 +169,8 @@ async def run(order: Order) -> dict[str, Any]:
         "p50": statistics.median(delays) if delays else None,
         "p95": delays[int(len(delays) * 0.95)] if delays else None,
         "max": delays[-1] if delays else None,
+        "cpu": (cpu_seconds(server) - cpu_before) / took,
+        "memory": server.memory_info().rss // (1 << 20),
     }
 
 
