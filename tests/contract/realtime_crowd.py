@@ -1,6 +1,6 @@
-"""A crowd of Realtime subscribers in one process, and the writer whose changes they count.
+"""A crowd of Realtime subscribers in a process of its own, and the writer whose changes they count.
 
-Run by ``test_local_realtime_scale``: the order is a JSON object on stdin, the findings are one on stdout.
+``everybody_sees_everything`` starts it: the order is a JSON object on stdin, the findings are one on stdout.
 The sockets are bare asyncio protocols: a websocket library would cost more than the server that is measured.
 """
 
@@ -13,11 +13,18 @@ import os
 import statistics
 import sys
 import time
+import uuid
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+import psutil
 import psycopg
+
+from jamestronic_sdk.local.tokens import make_jwt
+
+if TYPE_CHECKING:
+    from jamestronic_sdk.local.stack import LocalSupabase
 
 _LIVE = b"Subscribed to PostgreSQL"
 _RECORD = b'"record":{"id":'
@@ -40,6 +47,8 @@ class Order:
     """Seconds."""
     patience: float
     """Seconds that the last frame may take."""
+    server: int
+    """Process whose costs are told: the one that serves."""
 
 
 class Subscriber(asyncio.Protocol):
@@ -118,6 +127,12 @@ class Subscriber(asyncio.Protocol):
             self.live.set_result(None)
 
 
+def cpu_seconds(process: psutil.Process) -> float:
+    """What it has used so far, of all cores."""
+    times = process.cpu_times()
+    return float(times.user + times.system)
+
+
 async def run(order: Order) -> dict[str, Any]:
     """Connect, write at the pace, wait for the last frame; what was found."""
     loop = asyncio.get_running_loop()
@@ -130,6 +145,8 @@ async def run(order: Order) -> dict[str, Any]:
         crowd.append(subscriber)
         await subscriber.live
     committed: dict[int, float] = {}
+    server = psutil.Process(order.server)
+    cpu_before = cpu_seconds(server)
     began = time.monotonic()
     async with await psycopg.AsyncConnection.connect(order.database_url, autocommit=True) as connection:
         total = round(order.rate * order.duration)
@@ -144,6 +161,7 @@ async def run(order: Order) -> dict[str, Any]:
     deadline = time.monotonic() + order.patience
     while time.monotonic() < deadline and any(len(each.arrivals) < total for each in crowd):  # noqa: ASYNC110 - polls
         await asyncio.sleep(0.1)
+    took = time.monotonic() - began
     delays = sorted((moment - committed[number]) * 1000 for each in crowd for number, moment in each.arrivals)
     complete = [each for each in crowd if [number for number, _ in each.arrivals] == list(range(total))]
     return {
@@ -157,7 +175,76 @@ async def run(order: Order) -> dict[str, Any]:
         "p50": statistics.median(delays) if delays else None,
         "p95": delays[int(len(delays) * 0.95)] if delays else None,
         "max": delays[-1] if delays else None,
+        "cpu": (cpu_seconds(server) - cpu_before) / took,
+        "memory": server.memory_info().rss // (1 << 20),
     }
+
+
+# Everybody is another person, who sees their own rows and everybody's: the policy is asked for each of them.
+_POLICY = (
+    "alter table public.{0} enable row level security;"
+    "create policy own on public.{0} for select to authenticated"
+    " using (owner is null or owner = (select auth.uid()))"
+)
+
+
+async def everybody_sees_everything(
+    stack: LocalSupabase,
+    table: str,
+    *,
+    subscribers: int,
+    rate: float,
+    duration: float,
+    has_rls: bool,
+    cores: set[int] | None = None,
+) -> dict[str, Any]:
+    """What a crowd at a new table found.
+
+    Args:
+        stack: It runs in this process, whose costs are told.
+        table: Its name; it is dropped in the end.
+        subscribers: How many.
+        rate: Changes per second.
+        duration: Seconds.
+        has_rls: Whether each has claims of their own, that a policy looks at.
+        cores: The crowd's; None = as they are.
+    """
+    async with await psycopg.AsyncConnection.connect(
+        stack.context.dsn("supabase_admin"), autocommit=True
+    ) as connection:
+        await connection.execute(
+            f"create table public.{table} (id int primary key, owner uuid, note text);"
+            f"grant select on public.{table} to anon, authenticated;"
+            f"alter publication supabase_realtime add table public.{table}"
+        )
+        if has_rls:
+            await connection.execute(_POLICY.format(table))
+        order = Order(
+            url=stack.url,
+            key=stack.anon_key,
+            database_url=stack.context.dsn("supabase_admin"),
+            table=table,
+            tokens=[_token(stack) if has_rls else "" for _ in range(subscribers)],
+            rate=rate,
+            duration=duration,
+            patience=60,
+            server=os.getpid(),
+        )
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, __file__), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+        )
+        if cores is not None:
+            os.sched_setaffinity(process.pid, cores)
+        output, _ = await process.communicate(json.dumps(vars(order)).encode())
+        assert process.returncode == 0
+        await connection.execute(f"drop table public.{table}")
+    found: dict[str, Any] = json.loads(output)
+    return found
+
+
+def _token(stack: LocalSupabase) -> str:
+    claims = {"sub": str(uuid.uuid4()), "role": "authenticated", "exp": int(time.time()) + 3600}
+    return make_jwt(stack.jwt_secret, claims)
 
 
 if __name__ == "__main__":

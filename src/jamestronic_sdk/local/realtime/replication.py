@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from psycopg.rows import TupleRow
 
-__all__ = ["Batch", "Replication", "RowChange"]
+__all__ = ["Batch", "Collector", "Replication", "RowChange"]
 
 _log = logging.getLogger("jamestronic_sdk.local.realtime")
 
@@ -239,7 +239,7 @@ class _Session:
             pgconn.flush()
 
     async def _receive(self, pgconn: pq.abc.PGconn) -> None:
-        batches = _Collector()
+        batches = Collector()
         while True:
             message = self._next(pgconn)
             batch = batches.take(is_waiting=message is None)
@@ -276,7 +276,7 @@ class _Session:
                     raise DataError(f"The replication stream has a message of the unknown kind {kind!r}.")
 
 
-class _Collector:
+class Collector:
     """Changes on their way into batches."""
 
     def __init__(self) -> None:
