@@ -1,0 +1,14 @@
+"""``python -m examples.dashboard``, or ``python examples/dashboard`` from anywhere."""
+
+import runpy
+import sys
+from pathlib import Path
+
+if __package__:
+    from .main import run
+
+    run()
+else:
+    # Run as a folder, Python knows the modules beside this file but not the package that they are in.
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+    runpy.run_module("dashboard", run_name="__main__", alter_sys=True)
