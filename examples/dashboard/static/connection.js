@@ -47,7 +47,7 @@ export class Connection {
     const old = age === null ? "" : span(Math.max(1, Math.round(age)));
     this.chip.dataset.kind = kind;
     setText(this.#title, TITLES[kind] ?? kind);
-    setText(this.#age, !old ? "" : kind === "live" ? `checked ${old} ago` : `data ${old} old`);
+    setText(this.#age, !old ? "" : kind === "live" ? `checked ${old} ago` : `data is ${old} old`);
     const line = this.#line(kind, old);
     this.banner.hidden = !line;
     this.banner.dataset.kind = kind;

@@ -25,7 +25,7 @@ const card = (page, ticket) =>
     el("p", { class: "tag-top" }, el("span", { class: "number" }, ticket.label),
       ["urgent", "high"].includes(ticket.priority) && el("span", { class: "priority" }, PRIORITIES[ticket.priority]),
       ticket.technician && el("span", { class: "state" }, statusName(ticket.status))),
-    el("h3", { class: "tag-title" }, ticket.title),
+    el(ticket.technician ? "h2" : "h3", { class: "tag-title" }, ticket.title),
     el("p", { class: "device" }, [device(ticket), page.people[ticket.customer]?.name && `for ${page.people[ticket.customer].name}`].filter(Boolean).join(", ")),
     ticket.description && el("p", { class: "words" }, ticket.description),
     el("p", { class: "actions" }, buttons(page, ticket)), pendingNote(ticket));
