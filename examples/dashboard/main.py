@@ -10,7 +10,7 @@ import signal
 import socket
 import sys
 import webbrowser
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -25,7 +25,7 @@ from .desks import Desks
 from .scene import set_scene
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Generator, Sequence
 
     from jamestronic_sdk.local.stack import LocalSupabase
 
@@ -53,6 +53,12 @@ class Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, desks: Desks) -> None:
         super().__init__(config)
         self._desks = desks
+
+    @contextmanager
+    @override
+    def capture_signals(self) -> Generator[None]:
+        """Signals are for ``main``: uvicorn would raise them again before our local stack has stopped."""
+        yield
 
     @override
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -174,14 +180,23 @@ async def serve(chosen: Options) -> None:
         print(f"Dashboard {url}   (Ctrl-C stops it)", flush=True)
         if chosen.open:
             await asyncio.to_thread(webbrowser.open, url)
-        await Server(config, desks).serve([listener])
+        server = Server(config, desks)
+        # From here on a signal lets the pages go first.
+        on_signals(partial(server.handle_exit, signal.SIGTERM, None))
+        await server.serve([listener])
+
+
+def on_signals(act: Callable[[], object]) -> None:
+    """What SIGINT and SIGTERM do from now on."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, act)
 
 
 async def main(arguments: Sequence[str] | None = None) -> None:
-    """The command, under an event loop: SIGTERM ends it as Ctrl-C does."""
+    """The command, under an event loop."""
     task = asyncio.current_task()
     if task is not None:
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        on_signals(task.cancel)
     await serve(options(arguments))
 
 
@@ -190,7 +205,8 @@ def run() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         asyncio.run(main())
-    except (KeyboardInterrupt, asyncio.CancelledError):
-        print("Stopped.")
+    except asyncio.CancelledError:
+        pass  # by a signal, while it was starting
     except JamesTronicError as error:
         sys.exit(f"error: {error}")
+    print("Stopped.")

@@ -13,7 +13,6 @@ import os
 import re
 import shutil
 import socket
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -23,12 +22,12 @@ import pytest
 import pytest_asyncio
 import uvicorn
 from conftest_stacks import serving
-from playwright.async_api import Browser, BrowserContext, Locator, Page, async_playwright, expect
-
 from examples.dashboard.app import Demo, make_app
 from examples.dashboard.desks import Desks
 from examples.dashboard.main import Server, demo_people, switch_realtime
 from examples.dashboard.scene import set_scene
+from playwright.async_api import Browser, BrowserContext, Locator, Page, async_playwright, expect
+
 from jamestronic_sdk import JamesTronic, Settings, Ticket
 from jamestronic_sdk.local.seed import DEMO_PASSWORD, seed
 
@@ -124,13 +123,6 @@ async def workshop(workshop_stack: LocalSupabase) -> AsyncIterator[Workshop]:
         yield Workshop(workshop_stack, service, ids)
 
 
-@pytest_asyncio.fixture
-async def cut_realtime(workshop: Workshop) -> AsyncIterator[Callable[[], Awaitable[int]]]:
-    """Cuts Realtime; it is back at the end of the test."""
-    yield workshop.stack.cut_realtime
-    await workshop.stack.restore_realtime()
-
-
 @dataclass
 class Dashboard:
     """The running dashboard."""
@@ -141,25 +133,28 @@ class Dashboard:
     """Name -> address and cookies of a desk that tests share: signing in is not what they are about."""
 
 
-class _Server(Server):
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Ctrl-C belongs to pytest."""
-        yield
-
-
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def dashboard(workshop: Workshop) -> AsyncIterator[Dashboard]:
     settings = Settings.load(workshop.stack.url, workshop.stack.anon_key, env_file=None)
     desks = Desks(settings, poll_interval=POLL)
     demo = Demo(demo_people(), DEMO_PASSWORD, partial(switch_realtime, workshop.stack))
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = _Server(uvicorn.Config(make_app(desks, demo), log_level="warning", lifespan="on"), desks)
+        server = Server(uvicorn.Config(make_app(desks, demo), log_level="warning", lifespan="on"), desks)
         async with asyncio.TaskGroup() as tasks:
             serving = tasks.create_task(server.serve([listener]), name="dashboard")
             yield Dashboard(f"http://127.0.0.1:{listener.getsockname()[1]}", desks)
             server.should_exit = True
             await serving
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def cut_realtime(
+    workshop: Workshop, dashboard: Dashboard
+) -> AsyncIterator[Callable[[], Awaitable[int]]]:
+    """Cuts Realtime; at the end of the test it is back, and nobody's next try is far away."""
+    yield workshop.stack.cut_realtime
+    await workshop.stack.restore_realtime()
+    dashboard.people.clear()
 
 
 # --- people -------------------------------------------------------------------------------------------
@@ -208,8 +203,8 @@ class Side:
     async def misses(self, ticket: Ticket, *, within: str = "body") -> None:
         await expect(self.card(ticket, within=within)).to_have_count(0, timeout=PATIENCE)
 
-    async def is_connected(self, kind: str) -> None:
-        await expect(self.page.locator("#connection")).to_have_attribute("data-kind", kind, timeout=PATIENCE)
+    async def is_connected(self, kind: str, *, patience: int = PATIENCE) -> None:
+        await expect(self.page.locator("#connection")).to_have_attribute("data-kind", kind, timeout=patience)
 
     async def is_told(self, text: str) -> None:
         await expect(self.page.locator(".toast", has_text=text)).to_be_visible(timeout=PATIENCE)

@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 PAGES = ("door", "ada", "ben", "theo", "dana")
 
 
-async def findings(side: Side, axe: str) -> list[str]:
+async def findings(side: Side, axe: str, *, only: str | None = None) -> list[str]:
     """What axe-core finds, as one line each."""
-    # Runs in the browser's own world, so that the page's security policy stays as it is.
     await side.page.evaluate(axe)
-    result: dict[str, Any] = await side.page.evaluate("axe.run(document, { resultTypes: ['violations'] })")
+    options = {"resultTypes": ["violations"], **({"runOnly": [only]} if only else {})}
+    result: dict[str, Any] = await side.page.evaluate("options => axe.run(document, options)", options)
     return [
         f"{found['impact']} {found['id']}: {found['nodes'][0]['html'][:200]}"
         for found in result["violations"]
@@ -32,7 +32,8 @@ async def test_every_page_is_accessible(people: People, axe: str, scheme: str, s
         side = await (people.at_the_door(**look) if name == "door" else people.open(name, **look))
         if name == "door":
             await expect(side.page.get_by_role("heading", name="Come in as")).to_be_visible()
-        assert await findings(side, axe) == []
+        # Only the colours differ in the dark.
+        assert await findings(side, axe, only="color-contrast" if scheme == "dark" else None) == []
         assert await side.page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
         await people.picture(side, "page")
 

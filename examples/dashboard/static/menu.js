@@ -43,7 +43,7 @@ export function openMenu(button, find, label, groups) {
       ),
     );
   }
-  document.body.append(menu);
+  document.querySelector("main").append(menu);
   menu.showPopover();
   place(menu, button);
   button.setAttribute("aria-expanded", "true");
@@ -74,5 +74,11 @@ function place(menu, button) {
 document.addEventListener("pointerdown", (event) => {
   if (open && !open.menu.contains(event.target) && !open.button.contains(event.target)) closeMenu();
 });
-addEventListener("resize", () => closeMenu());
-addEventListener("scroll", () => closeMenu(), { passive: true });
+const follow = () => {
+  if (!open) return;
+  const button = open.button.isConnected ? open.button : open.find();
+  if (button) place(open.menu, button);
+  else closeMenu();
+};
+addEventListener("resize", follow);
+addEventListener("scroll", follow, { passive: true });

@@ -37,7 +37,7 @@ export class Outbox {
   /** One wish about a ticket; `patch` is what the page shows until the answer comes. */
   async send(ticket, command, patch) {
     if (this.#tickets.get(ticket.id)?.pending) return;
-    const wish = { ...command, ticket_id: ticket.id, version: ticket.version, key: uuid() };
+    const wish = { label: ticket.label, body: { ...command, ticket_id: ticket.id, version: ticket.version, key: uuid() } };
     this.#tickets.wish(ticket.id, { ...patch, pending: "sending" });
     if (!(await this.#try(wish))) {
       this.#waiting.push(wish);
@@ -57,22 +57,21 @@ export class Outbox {
   }
 
   /** Whether an answer came. The key makes it harmless to ask again. */
-  async #try(wish) {
+  async #try({ label, body }) {
     let answer;
     try {
-      answer = await post("api/command", wish);
+      answer = await post("api/command", body);
     } catch {
       answer = { status: 0, body: { kind: "unavailable" } };
     }
     if (answer.body.kind === "unavailable") {
-      this.#tickets.wish(wish.ticket_id, { pending: "waiting" });
+      this.#tickets.wish(body.ticket_id, { pending: "waiting" });
       return false;
     }
-    const label = this.#tickets.get(wish.ticket_id)?.label;
-    this.#tickets.settle(wish.ticket_id);
+    this.#tickets.settle(body.ticket_id);
     this.#tickets.apply(answer.body);
     if (answer.body.kind === "signed-out") this.#onEnd();
-    else if (answer.status !== 200) toast([label, answer.body.text].filter(Boolean).join(": "), "problem");
+    else if (answer.status !== 200) toast(`${label}: ${answer.body.text ?? "That didn't work."}`, "problem");
     return true;
   }
 
