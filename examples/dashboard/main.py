@@ -38,6 +38,7 @@ class Options(argparse.Namespace):
     poll: float
     ephemeral: bool
     open: bool
+    allow_host: list[str]
 
 
 class Project(NamedTuple):
@@ -80,6 +81,9 @@ def options(arguments: Sequence[str] | None) -> Options:
     parser.add_argument("--poll", type=float, default=10.0, help="seconds between reads without Realtime")
     parser.add_argument(
         "--ephemeral", action="store_true", help="always a stack of its own, removed at the end"
+    )
+    parser.add_argument(
+        "--allow-host", action="append", default=[], metavar="NAME", help="another name people reach it under"
     )
     parser.add_argument("--open", action="store_true", help="open a browser")
     return parser.parse_args(arguments, Options())
@@ -170,7 +174,7 @@ async def serve(chosen: Options) -> None:
         project = await find_project(ephemeral=chosen.ephemeral, resources=resources)
         desks = Desks(project.settings, poll_interval=chosen.poll)
         config = uvicorn.Config(
-            make_app(desks, project.demo, hosts=[chosen.host]),
+            make_app(desks, project.demo, hosts=[chosen.host, *chosen.allow_host]),
             log_level="warning",
             server_header=False,
             timeout_graceful_shutdown=5,

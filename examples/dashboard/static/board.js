@@ -10,7 +10,7 @@ const COLUMNS = [
   { id: "open", statuses: ["open"] },
   { id: "assigned", statuses: ["assigned"] },
   { id: "in_progress", statuses: ["in_progress"] },
-  { id: "waiting_parts", statuses: ["waiting_parts"] },
+  { id: "waiting_parts", name: "Waiting", statuses: ["waiting_parts"] },
   { id: "ready", statuses: ["ready"] },
   { id: "done", name: "Done", statuses: ["completed", "cancelled"] },
 ];

@@ -27,9 +27,15 @@ export class Chart {
   #image;
   #share = el("div", { class: "share", "aria-hidden": "true" }, el("span", { class: "share-realtime" }), el("span", { class: "share-reads" }));
   #words = {};
+  #pulse = null;
 
-  constructor(place = byId("chart")) {
+  /** `pulse` is a link in the head of the page that shows the same without axes. */
+  constructor(place = byId("chart"), pulse = byId("pulse")) {
     if (!place) return;
+    if (pulse) {
+      this.#pulse = { plot: svg("g", {}), words: el("span", {}) };
+      pulse.append(svg("svg", { viewBox: `${LEFT} 0 ${WIDTH - LEFT} ${HEIGHT}`, preserveAspectRatio: "none", "aria-hidden": "true" }, this.#pulse.plot), this.#pulse.words);
+    }
     const grid = LINES.map((seconds) => [
       svg("line", { x1: LEFT, x2: WIDTH, y1: y(seconds), y2: y(seconds), class: "grid" }),
       svg("text", { x: LEFT - 6, y: y(seconds) + 4, class: "tick", "text-anchor": "end" }, span(seconds)),
@@ -68,9 +74,10 @@ export class Chart {
   #draw() {
     if (!this.#image) return;
     const step = (WIDTH - LEFT - 12) / (MOST - 1);
+    const xOf = (index) => WIDTH - 6 - (this.#points.length - 1 - index) * step;
     this.#plot.replaceChildren(
       ...this.#points.map((point, index) => {
-        const x = WIDTH - 6 - (this.#points.length - 1 - index) * step;
+        const x = xOf(index);
         const at = y(point.latency);
         return point.source === "realtime"
           ? svg("circle", { cx: x, cy: at, r: 3.2, class: "dot-realtime" })
@@ -82,6 +89,14 @@ export class Chart {
       const { count, p50 } = this.#summary(kind);
       counts[kind] = count;
       setText(this.#words[kind], count ? `${count} ${count === 1 ? "change" : "changes"}${p50 === undefined ? "" : `, half within ${span(Math.max(0, p50))}`}` : "none yet");
+    }
+    if (this.#pulse) {
+      this.#pulse.plot.replaceChildren(
+        ...this.#points.map((point, index) =>
+          svg("line", { x1: xOf(index), x2: xOf(index), y1: HEIGHT, y2: y(point.latency), class: point.source === "realtime" ? "bar-realtime" : "bar-reads" })),
+      );
+      const all = this.#points.map((point) => point.latency).sort((a, b) => a - b);
+      setText(this.#pulse.words, all.length ? `Half of the last ${all.length} changes within ${span(Math.max(0, all[(all.length - 1) >> 1]))}` : "No changes yet");
     }
     const total = counts.realtime + counts.reads;
     this.#share.hidden = !total;

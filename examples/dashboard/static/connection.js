@@ -5,6 +5,8 @@ import { span } from "./words.js";
 
 const TITLES = { live: "Live", polling: "Polling", stale: "Out of date", offline: "Offline", loading: "Loading" };
 
+const every = (seconds) => (Math.round(seconds) === 1 ? "second" : `${Math.round(seconds)} seconds`);
+
 export class Connection {
   #dot = el("span", { class: "chip-dot", "aria-hidden": "true" });
   #title = el("strong", { class: "chip-title" });
@@ -64,7 +66,7 @@ export class Connection {
       case "offline":
         return `The dashboard can't be reached. You see what was known ${old || "a moment"} ago; what you change is kept and sent later.${waiting}`;
       case "polling":
-        return `Realtime is down, so this page reads every ${Math.round(this.#sync.poll_interval)} seconds instead. Nothing is lost, it only comes later.${waiting}`;
+        return `Realtime is down, so this page reads every ${every(this.#sync.poll_interval)} instead. Nothing is lost, it only comes later.${waiting}`;
       case "stale":
         return `The workshop's server hasn't answered for ${old || "a while"}. You see the last known state.${waiting}`;
       case "loading":
