@@ -4,6 +4,7 @@ Environment:
     JAMESTRONIC_CHROMIUM: The browser's program, where it is not on the PATH.
     JAMESTRONIC_BROWSER=required: No browser is a failure, not a skip (for CI).
     JAMESTRONIC_SCREENSHOTS: Where the pictures go; by default ``build/screenshots``.
+    JAMESTRONIC_AXE: ``axe.min.js``, where it is not in ``node_modules``.
 """
 
 from __future__ import annotations
