@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import re
 import shutil
 import socket
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -27,6 +29,7 @@ from examples.dashboard.app import Demo, make_app
 from examples.dashboard.desks import Desks
 from examples.dashboard.main import Server, demo_people, switch_realtime
 from examples.dashboard.scene import set_scene
+from fault_proxy import FaultProxy
 from playwright.async_api import Browser, BrowserContext, Locator, Page, async_playwright, expect
 
 from jamestronic_sdk import JamesTronic, Settings, Ticket
@@ -134,18 +137,42 @@ class Dashboard:
     """Name -> address and cookies of a desk that tests share: signing in is not what they are about."""
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def dashboard(workshop: Workshop) -> AsyncIterator[Dashboard]:
-    settings = Settings.load(workshop.stack.url, workshop.stack.anon_key, env_file=None)
-    desks = Desks(settings, poll_interval=POLL)
+@asynccontextmanager
+async def running(workshop: Workshop, project_url: str) -> AsyncIterator[Dashboard]:
+    """A dashboard in this very process."""
+    desks = Desks(Settings.load(project_url, workshop.stack.anon_key, env_file=None), poll_interval=POLL)
     demo = Demo(demo_people(), DEMO_PASSWORD, partial(switch_realtime, workshop.stack))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         server = Server(uvicorn.Config(make_app(desks, demo), log_level="warning", lifespan="on"), desks)
         async with asyncio.TaskGroup() as tasks:
             serving = tasks.create_task(server.serve([listener]), name="dashboard")
-            yield Dashboard(f"http://127.0.0.1:{listener.getsockname()[1]}", desks)
-            server.should_exit = True
-            await serving
+            try:
+                yield Dashboard(f"http://127.0.0.1:{listener.getsockname()[1]}", desks)
+            finally:
+                server.should_exit = True
+                await serving
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def dashboard(workshop: Workshop) -> AsyncIterator[Dashboard]:
+    async with running(workshop, workshop.stack.url) as dashboard:
+        yield dashboard
+
+
+@dataclass
+class BadLine:
+    """A dashboard whose project can be made unreachable."""
+
+    proxy: FaultProxy
+    dashboard: Dashboard
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def bad_line(workshop: Workshop) -> AsyncIterator[BadLine]:
+    """Behind a proxy that knows no Realtime, and whose data API fails as ``rate`` says."""
+    proxy = FaultProxy(workshop.stack.url, random.Random(7))  # noqa: S311 - faults by chance, the same each time
+    async with proxy.serving(), running(workshop, proxy.url) as dashboard:
+        yield BadLine(proxy, dashboard)
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -230,6 +257,7 @@ class People:
         self._pictures = pictures
         self._test = test
         self._contexts: list[BrowserContext] = []
+        self._pictured: set[Side] = set()
 
     async def context(self, *, is_phone: bool = False, is_dark: bool = False) -> BrowserContext:
         made = await self._browser.new_context(
@@ -242,17 +270,17 @@ class People:
         self._contexts.append(made)
         return made
 
-    async def at_the_door(self, **options: bool) -> Side:
+    async def at_the_door(self, *, of: Dashboard | None = None, **options: bool) -> Side:
         """Somebody who has not signed in."""
         side = Side("door", await (await self.context(**options)).new_page())
         self.sides.append(side)
-        await side.page.goto(self._dashboard.url)
+        await side.page.goto((of or self._dashboard).url)
         return side
 
-    async def sign_in(self, side: Side, name: str) -> Side:
+    async def sign_in(self, side: Side, name: str, *, kind: str = "live") -> Side:
         """By the button with the person's name; the page is live when this returns."""
         await side.page.get_by_role("button", name=name).click()
-        await side.is_connected("live")
+        await side.is_connected(kind)
         side.name = name.partition(" ")[0].lower()
         return side
 
@@ -278,12 +306,13 @@ class People:
 
     async def picture(self, side: Side, what: str) -> None:
         """Keep a picture."""
+        self._pictured.add(side)
         await side.page.screenshot(path=self._pictures / f"{self._test}-{side.name}-{what}.png")
 
     async def leave(self) -> None:
         """Keep what everybody saw at the end, and close."""
         for side in self.sides:
-            if not side.page.is_closed():
+            if not side.page.is_closed() and side not in self._pictured:
                 await self.picture(side, "end")
         for context in self._contexts:
             await context.close()

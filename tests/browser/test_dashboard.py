@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from playwright.async_api import Response, Route
 
-    from conftest import Dashboard, People, Workshop
+    from conftest import BadLine, Dashboard, People, Workshop
 
 NO_LINE = r"Failed to load resource: net::ERR_"
 """What Chromium itself writes to the console when a request finds no line."""
@@ -243,6 +243,30 @@ async def test_without_the_dashboard_a_wish_is_kept_and_sent_later(
     await ada.sees(ticket, within='[data-column="assigned"]')
     await expect(ben.card(ticket).locator(".pending")).to_have_count(0)
     await ben.sees(ticket, within="#mine-list")
+
+
+async def test_without_the_project_the_page_says_how_old_it_is_and_a_wish_is_carried_out_once(
+    workshop: Workshop, people: People, bad_line: BadLine
+) -> None:
+    """Answers are lost also after the work was done: what is sent again must not count twice."""
+    ticket = await workshop.ticket("Compass points south")
+    ben = await people.at_the_door(of=bad_line.dashboard, is_phone=True)
+    await people.sign_in(ben, "Ben Sørensen", kind="polling")
+    await ben.sees(ticket, within="#pool-list")
+    ben.expected.append("the server responded with a status of 503")
+    bad_line.proxy.rate = 1.0
+    await ben.is_connected("stale")
+    await expect(ben.page.locator("#banner")).to_contain_text("hasn't answered for")
+    await ben.press(ticket, "Claim")
+    await expect(ben.card(ticket).locator(".pending")).to_have_text("Waiting for the line")
+    await ben.sees(ticket, within="#mine-list")
+    await people.picture(ben, "stale")
+    bad_line.proxy.rate = 0.0
+    await ben.is_connected("polling")
+    await expect(ben.card(ticket).locator(".pending")).to_have_count(0)
+    await ben.sees(ticket, within="#mine-list")
+    now = await workshop.service.tickets.get(ticket)
+    assert now.assigned_technician_id == workshop.person("ben")
 
 
 async def test_a_page_that_comes_back_from_the_background_is_right(

@@ -1,5 +1,7 @@
 // What this page shows: the newest row of each ticket by version, and over it what the person just wished.
 
+const MOST_GONE = 1000; // A row that comes later than this many others that left is not expected any more.
+
 export class Tickets extends EventTarget {
   #rows = new Map();
   #gone = new Map();
@@ -31,6 +33,7 @@ export class Tickets extends EventTarget {
         this.#gone.set(id, version ?? known);
       }
     }
+    while (this.#gone.size > MOST_GONE) this.#gone.delete(this.#gone.keys().next().value);
     this.#tell();
   }
 
