@@ -95,8 +95,9 @@ export class Chart {
         ...this.#points.map((point, index) =>
           svg("line", { x1: xOf(index), x2: xOf(index), y1: HEIGHT, y2: y(point.latency), class: point.source === "realtime" ? "bar-realtime" : "bar-reads" })),
       );
+      byId("pulse").classList.toggle("is-empty", !this.#points.length);
       const all = this.#points.map((point) => point.latency).sort((a, b) => a - b);
-      setText(this.#pulse.words, all.length ? `Half of the last ${all.length} changes within ${span(Math.max(0, all[(all.length - 1) >> 1]))}` : "No changes yet");
+      setText(this.#pulse.words, all.length ? `Half of the last ${all.length} changes within ${span(Math.max(0, all[(all.length - 1) >> 1]))}` : "");
     }
     const total = counts.realtime + counts.reads;
     this.#share.hidden = !total;
