@@ -174,10 +174,12 @@ class Dashboard:
         except ValidationError:
             return _error(_BAD)
         try:
-            return JSONResponse(_rows(desk, await wish.carry_out(desk.live)))
+            row = await wish.carry_out(desk.live)
         except JamesTronicError as error:
             told = answer(error)
             return JSONResponse({**told.content(), **await _truth(desk, wish, error)}, told.status)
+        desk.live.wrote()
+        return JSONResponse(_rows(desk, row))
 
     async def refresh(self, request: Request) -> Response:
         """The page came back from the background: read now."""

@@ -12,7 +12,7 @@ from collections import Counter, deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from jamestronic_sdk import JamesTronicError, Source, View, ViewKind
+from jamestronic_sdk import FreshnessKind, JamesTronicError, Source, View, ViewKind
 
 from . import wire
 
@@ -106,6 +106,11 @@ class Live:
     def wake(self) -> None:
         """A window came back from the background: read now, without making it wait."""
         self._woken.set()
+
+    def wrote(self) -> None:
+        """A write got through: if reads were waiting for better times, these have come."""
+        if self._store is not None and self._store.freshness.kind is FreshnessKind.STALE:
+            self.wake()
 
     # --- writing -----------------------------------------------------------------------------------
 

@@ -269,11 +269,11 @@ class People:
         self._contexts: list[BrowserContext] = []
         self._pictured: set[Side] = set()
 
-    async def context(self, *, is_phone: bool = False, is_dark: bool = False) -> BrowserContext:
+    async def context(self, *, is_phone: bool = False) -> BrowserContext:
         made = await self._browser.new_context(
             viewport=PHONE if is_phone else DESKTOP,
             has_touch=is_phone,
-            color_scheme="dark" if is_dark else "light",
+            color_scheme="light",
             reduced_motion="reduce",
         )
         made.set_default_timeout(PATIENCE)

@@ -253,7 +253,7 @@ async def test_without_the_project_the_page_says_how_old_it_is_and_a_wish_is_car
     ben = await people.at_the_door(of=bad_line.dashboard, is_phone=True)
     await people.sign_in(ben, "Ben Sørensen", kind="polling")
     await ben.sees(ticket, within="#pool-list")
-    ben.expected.append("the server responded with a status of 503")
+    ben.expected.append("the server responded with a status of (503|429)")
     bad_line.proxy.rate = 1.0
     await ben.is_connected("stale")
     await expect(ben.page.locator("#banner")).to_contain_text("hasn't answered for")

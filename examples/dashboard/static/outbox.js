@@ -2,6 +2,7 @@
 
 import { toast } from "./dom.js";
 
+const AGAIN = 4000; // Milliseconds between tries while nothing says that the line is back.
 const HEADERS = { "content-type": "application/json", "x-dashboard": "1" };
 
 /** Also where the page is not served over https, and `crypto.randomUUID` is not there. */
@@ -24,6 +25,7 @@ export class Outbox {
   #onEnd;
   #waiting = [];
   #isFlushing = false;
+  #tried = 0;
 
   constructor(tickets, onEnd) {
     this.#tickets = tickets;
@@ -45,14 +47,16 @@ export class Outbox {
     }
   }
 
-  /** The line seems to be back: send what waits, in order. */
-  async flush() {
-    if (this.#isFlushing || !this.#waiting.length) return;
+  /** Send what waits, in order: at once when the line is surely back, else now and then. */
+  async flush({ isBack = false } = {}) {
+    const isEarly = !isBack && performance.now() - this.#tried < AGAIN;
+    if (this.#isFlushing || !this.#waiting.length || isEarly) return;
     this.#isFlushing = true;
     try {
       while (this.#waiting.length && (await this.#try(this.#waiting[0]))) this.#waiting.shift();
     } finally {
       this.#isFlushing = false;
+      this.#tried = performance.now();
     }
   }
 

@@ -65,7 +65,7 @@ export function startPage({ draw, tell = (event, nameOf) => sentence(event, name
     if (!detail.is_loading) tickets.replace(detail.tickets);
     document.body.dataset.ready = String(!detail.is_loading);
     plan();
-    outbox.flush();
+    outbox.flush({ isBack: true });
   });
   feed.addEventListener("changes", ({ detail }) => {
     tickets.apply(detail);
@@ -81,7 +81,7 @@ export function startPage({ draw, tell = (event, nameOf) => sentence(event, name
   feed.addEventListener("sync", ({ detail }) => {
     connection.sync = detail;
     chart.sources = detail.sources;
-    if (detail.kind === "live" || detail.kind === "polling") outbox.flush();
+    outbox.flush();
   });
   feed.addEventListener("people", ({ detail }) => {
     page.people = detail;
