@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from jamestronic_sdk import (
@@ -23,6 +24,9 @@ from jamestronic_sdk import (
 
 if TYPE_CHECKING:
     from .wire import Json
+
+
+_log: Final = logging.getLogger("dashboard")
 
 
 class Answer(NamedTuple):
@@ -63,4 +67,7 @@ def answer(error: JamesTronicError) -> Answer:
     """What a person is told."""
     if isinstance(error, ConflictError) and error.reason == "already_taken":
         return _TAKEN
-    return next((found for kind, found in _ANSWERS if isinstance(error, kind)), _OTHER)
+    found = next((found for kind, found in _ANSWERS if isinstance(error, kind)), None)
+    if found is None:
+        _log.error("unexpected %s: %s", type(error).__name__, error)
+    return found or _OTHER

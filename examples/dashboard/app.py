@@ -205,8 +205,10 @@ class Dashboard:
         async def act(desk: Desk, _body: bytes) -> None:
             desk.end()
 
+        desk = self._desk(request)
         response = await self._act(request, act)
-        take_key(response, request.path_params["desk"])
+        if desk is not None:
+            take_key(response, desk.id)
         return response
 
     async def _act(self, request: Request, act: Callable[[Desk, bytes], Awaitable[None]]) -> Response:

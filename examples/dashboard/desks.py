@@ -38,6 +38,8 @@ IDLE: Final = 8 * 3600.0
 """Seconds without a window after which a desk is cleared: a working day."""
 PULSE: Final = 2.0
 """Seconds between signs of life; a window that hears none for three of them says that it is offline."""
+FAREWELL: Final = 3.0
+"""Seconds to end the session at the server; without an answer it ends there by itself, later."""
 MOST_DESKS: Final = 256
 MOST_WINDOWS: Final = 16
 """Of one desk. Browsers open six connections to one address, so more come from a program."""
@@ -287,11 +289,12 @@ class Desks:
                 finally:
                     del self._desks[desk.id]
                     self.tell_online()
-                await jt.auth.sign_out()
+                async with asyncio.timeout(FAREWELL):
+                    await jt.auth.sign_out()
         except Exception as error:  # noqa: BLE001 - the supervisor: one desk never ends the others
             if not ready.done():
                 ready.set_exception(error)
-            elif not isinstance(error, JamesTronicError):
+            elif not isinstance(error, JamesTronicError | TimeoutError):
                 _log.exception("a desk of the dashboard failed")
 
 
