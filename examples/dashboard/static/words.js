@@ -68,6 +68,6 @@ export function sentence(event, nameOf) {
     default:
       if (event.changes.includes("status")) return `${event.label} is now ${statusName(event.status).toLowerCase()}`;
       if (event.changes.includes("scheduled_at")) return `${event.label} has a new time for transport`;
-      return `${event.label} was edited`;
+      return event.changes.length ? `${event.label} was edited` : `${event.label} was changed, and is as it was before`;
   }
 }
