@@ -24,7 +24,7 @@ WRITERS = 5
 async def test_5000_operations(
     crew: Crew, rng: random.Random, transport: str, record: Callable[[Row], None]
 ) -> None:
-    async with nothing_left(crew):
+    async with nothing_left():
         async with open_desk(crew, rng, factor=1.0, transports=(transport,)) as desk:
             began = time.monotonic()
             async with asyncio.TaskGroup() as group:

@@ -28,7 +28,7 @@ NOTICE = 8.0
 async def test_the_stores_survive(
     crew: Crew, chaos: Chaos, rng: random.Random, hold: float, record: Callable[[Row], None]
 ) -> None:
-    async with nothing_left(crew):
+    async with nothing_left():
         async with open_desk(crew, rng) as desk:
             desk.write(WRITERS, pause=PAUSE)
             assert await until(lambda: desk.operations > 2)
