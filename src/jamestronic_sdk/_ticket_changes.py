@@ -7,6 +7,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
+from jamestronic_sdk._filters import Filters
 from jamestronic_sdk.errors import DataError
 from jamestronic_sdk.models import TicketT
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     import httpx
 
     from jamestronic_sdk._http import Wire
+    from jamestronic_sdk._ticket_reads import TicketReads
 
 __all__ = ["RemovedTicket", "TicketChanges", "TicketDigest", "TicketLog"]
 
@@ -63,6 +65,7 @@ class _Page(_Frozen, Generic[TicketT]):
     removed: tuple[RemovedTicket, ...] = ()
     more: bool = False
     cursor: str | None = None
+    base: str | None = None
 
 
 _DIGEST: Final = TypeAdapter(TicketDigest)
@@ -71,10 +74,11 @@ _DIGEST: Final = TypeAdapter(TicketDigest)
 class TicketLog(Generic[TicketT]):
     """The change log, on behalf of who is signed in."""
 
-    __slots__ = ("_page", "_wire")
+    __slots__ = ("_page", "_reads", "_wire")
 
-    def __init__(self, wire: Wire, model: type[TicketT]) -> None:
+    def __init__(self, wire: Wire, reads: TicketReads[TicketT], model: type[TicketT]) -> None:
         self._wire: Final = wire
+        self._reads: Final = reads
         self._page: Final[TypeAdapter[_Page[TicketT]]] = TypeAdapter(
             _Page[model]  # type: ignore[valid-type]  # the class is known at run time only
         )
@@ -98,6 +102,8 @@ class TicketLog(Generic[TicketT]):
                 upserts.clear()
                 removed.clear()
                 continue
+            if position is None and page.more and page.base is not None:
+                return await self._large_snapshot(page.base)
             upserts += page.upserts
             removed += page.removed
             position = page.cursor
@@ -105,6 +111,24 @@ class TicketLog(Generic[TicketT]):
                 return TicketChanges[TicketT](
                     kind=page.kind, upserts=tuple(upserts), removed=tuple(removed), cursor=position
                 )
+
+    async def _large_snapshot(self, base: str) -> TicketChanges[TicketT]:
+        """Everything that I may see, read in several parts at once.
+
+        The parts are of different moments, but what changed since ``base`` comes afterwards; with that, the
+        whole is as of one moment again.
+        """
+        rows = await self._reads.all(Filters({}))
+        since = await self.changes(base)
+        if since.kind == "snapshot":
+            return since
+        if since.upserts or since.removed:
+            outdated = {row.id for row in since.upserts} | {gone.id for gone in since.removed}
+            rows = [row for row in rows if row.id not in outdated] + list(since.upserts)
+        # Validated already, row by row.
+        return TicketChanges[TicketT].model_construct(
+            kind="snapshot", upserts=tuple(rows), removed=(), cursor=since.cursor
+        )
 
     async def digest(self) -> TicketDigest:
         """Count and XOR, now."""

@@ -114,7 +114,9 @@ class Row(_Discreet):
     )
 
 
-_NAMES: dict[frozenset[str], set[str]] = {}
+_NAMES: list[set[str]] = []
+_MOST_NAMES = 8
+"""A database's tickets have one set of columns, Realtime's messages perhaps another."""
 
 
 def share_names(row: Row) -> None:
@@ -124,7 +126,12 @@ def share_names(row: Row) -> None:
     frozen, so nobody misses it.
     """
     names = row.model_fields_set
-    object.__setattr__(row, "__pydantic_fields_set__", _NAMES.setdefault(frozenset(names), names))
+    for known in _NAMES:
+        if names == known:
+            object.__setattr__(row, "__pydantic_fields_set__", known)
+            return
+    if len(_NAMES) < _MOST_NAMES:
+        _NAMES.append(names)
 
 
 class Profile(Row):

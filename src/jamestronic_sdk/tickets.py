@@ -90,7 +90,7 @@ class Tickets(Generic[TicketT]):
 
     def __init__(self, wire: Wire, model: type[TicketT]) -> None:
         self._reads: Final = TicketReads(wire, model)
-        self._log: Final = TicketLog(wire, model)
+        self._log: Final = TicketLog(wire, self._reads, model)
 
     # -- reads -------------------------------------------------------------------------------------
 

