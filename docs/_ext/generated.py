@@ -1,18 +1,21 @@
+# ruff: noqa: INP001 - Sphinx finds it by its path
 """What the documentation draws and lists from the source, so that it can't drift: two directives.
 
-``{store-states}`` draws the table of the store's transitions; ``{sql-objects}`` lists the comments in the SQL files.
+``{store-states}`` draws the table of the store's transitions; ``{sql-objects}`` lists the SQL's comments.
 """
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
+from fnmatch import fnmatch
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from docutils import nodes
 from docutils.statemachine import StringList
+from sphinx.directives.other import TocTree
 from sphinx.util.docutils import SphinxDirective
 
 from jamestronic_sdk.store.protocol import TRANSITIONS, Signal, StoreStatus
@@ -25,10 +28,16 @@ if TYPE_CHECKING:
 SQL = Path(__file__).parents[2] / "supabase" / "sql"
 
 _WIDTH, _HEIGHT = 132, 44
-_COLUMN, _ROW = 290, 150
+_COLUMN, _ROW = 230, 150
 _START = "start"
-
-Table = "Mapping[tuple[StoreStatus | None, Signal], StoreStatus]"
+_SVG = (
+    'role="img" aria-label="The statuses of the store and what leads from one to another" '
+    'style="max-width:100%;height:auto;color:var(--color-foreground-primary,#222);font:13px sans-serif"'
+)
+_TIP = (
+    '<defs><marker id="store-tip" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="8" markerHeight="8" '
+    'orient="auto"><path d="M0 0 L8 4 L0 8 z" fill="currentColor"/></marker></defs>'
+)
 
 
 class Arrow(NamedTuple):
@@ -63,7 +72,7 @@ def _places(found: list[Arrow]) -> dict[str, tuple[float, float]]:
         columns[distance if name in sources else last].append(name)
     tallest = max(len(names) for names in columns.values())
     return {
-        name: (90 + column * _COLUMN * 0.8, 70 + (index + (tallest - len(names)) / 2) * _ROW)
+        name: (40 + column * _COLUMN, 150 + (index + (tallest - len(names)) / 2) * _ROW)
         for column, names in columns.items()
         for index, name in enumerate(names)
     }
@@ -73,16 +82,10 @@ def draw(table: Mapping[tuple[StoreStatus | None, Signal], StoreStatus]) -> str:
     """The transitions as SVG; every arrow carries its row of the table."""
     found = arrows(table)
     places = _places(found)
-    width = max(x for x, _ in places.values()) + _WIDTH
-    height = max(y for _, y in places.values()) + 90
+    width = max(x for x, _ in places.values()) + _WIDTH / 2 + 10
+    height = max(y for _, y in places.values()) + 150
     pairs = {(arrow.source, arrow.target) for arrow in found}
-    parts = [
-        f'<svg class="store-states" viewBox="0 0 {width:g} {height:g}" role="img" '
-        'aria-label="The statuses of the store and what leads from one to another" '
-        'style="max-width:100%;height:auto;color:var(--color-foreground-primary,#222);font:13px sans-serif">',
-        '<defs><marker id="store-tip" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="8" markerHeight="8" '
-        'orient="auto"><path d="M0 0 L8 4 L0 8 z" fill="currentColor"/></marker></defs>',
-    ]
+    parts = [f'<svg viewBox="0 0 {width:g} {height:g}" {_SVG}>', _TIP]
     parts += [_arrow(arrow, places, is_double=(arrow.target, arrow.source) in pairs) for arrow in found]
     parts += [_node(name, *place) for name, place in places.items()]
     return "\n".join([*parts, "</svg>"])
@@ -94,7 +97,8 @@ def _node(name: str, x: float, y: float) -> str:
     box = f'x="{x - _WIDTH / 2:g}" y="{y - _HEIGHT / 2:g}" width="{_WIDTH}" height="{_HEIGHT}" rx="9"'
     return (
         f'<rect {box} fill="var(--color-background-secondary,#f5f5f5)" stroke="currentColor"/>'
-        f'<text x="{x:g}" y="{y + 5:g}" text-anchor="middle" fill="currentColor" font-weight="bold">{name}</text>'
+        f'<text x="{x:g}" y="{y + 5:g}" text-anchor="middle" fill="currentColor" font-weight="bold">'
+        f"{name}</text>"
     )
 
 
@@ -104,20 +108,26 @@ def _arrow(arrow: Arrow, places: Mapping[str, tuple[float, float]], *, is_double
         sign = -1 if y1 < max(y for _, y in places.values()) else 1
         top, far = y1 + sign * _HEIGHT / 2, y1 + sign * (_HEIGHT / 2 + 38)
         path = f"M{x1 - 24:g} {top:g} C{x1 - 34:g} {far:g} {x1 + 34:g} {far:g} {x1 + 24:g} {top:g}"
-        at = (x1, far + (3 if sign < 0 else 4))
+        at = (x1, far + (6 if sign < 0 else 9))
     else:
-        # Bend to the right of the direction of travel, so that there and back do not lie on each other.
+        # Bend to the right of the direction of travel, so that there and back do not lie on each other, and
+        # far around the columns that are skipped: above them from the start, below them from elsewhere.
         length = max(1.0, ((x2 - x1) ** 2 + (y2 - y1) ** 2) ** 0.5)
         bend = 46.0 if is_double else 0.0
+        if abs(x2 - x1) > 1.5 * _COLUMN:
+            rows = {y for _, y in places.values()}
+            bend = (max(rows) - min(rows) + 210) * (-1 if arrow.source == _START else 1)
         middle = ((x1 + x2) / 2 - (y2 - y1) / length * bend, (y1 + y2) / 2 + (x2 - x1) / length * bend)
         begin, end = _edge((x1, y1), middle, arrow.source), _edge((x2, y2), middle, arrow.target)
         path = f"M{begin[0]:g} {begin[1]:g} Q{middle[0]:g} {middle[1]:g} {end[0]:g} {end[1]:g}"
         at = tuple(0.25 * a + 0.5 * b + 0.25 * c for a, b, c in zip(begin, middle, end, strict=True))
+    anchor = "middle" if abs(y2 - y1) <= 3 * abs(x2 - x1) else ("end" if at[0] < x1 else "start")
     data = " ".join(f'data-{key}="{escape(value)}"' for key, value in arrow._asdict().items())
     return (
         f'<path {data} d="{path}" fill="none" stroke="currentColor" marker-end="url(#store-tip)"/>'
-        f'<text x="{at[0]:g}" y="{at[1] - 5:g}" text-anchor="middle" fill="currentColor" '
-        f'stroke="var(--color-background-primary,#fff)" stroke-width="5" paint-order="stroke">{arrow.label}</text>'
+        f'<text x="{at[0]:g}" y="{at[1] - 5:g}" text-anchor="{anchor}" fill="currentColor" '
+        f'stroke="var(--color-background-primary,#fff)" stroke-width="5" paint-order="stroke">'
+        f"{arrow.label}</text>"
     )
 
 
@@ -175,6 +185,19 @@ def list_sql() -> str:
     return "\n".join(lines)
 
 
+class Contents(TocTree):
+    """``{toctree}`` that takes a pattern without a match as nothing."""
+
+    def run(self) -> list[nodes.Node]:
+        """List."""
+        found = self.env.found_docs
+        kept = [
+            line for line in self.content if "*" not in line or any(fnmatch(name, line) for name in found)
+        ]
+        self.content = StringList(kept)
+        return super().run()
+
+
 class StoreStates(SphinxDirective):
     """``{store-states}``."""
 
@@ -198,6 +221,7 @@ class SqlObjects(SphinxDirective):
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register."""
+    app.add_directive("toctree", Contents, override=True)
     app.add_directive("store-states", StoreStates)
     app.add_directive("sql-objects", SqlObjects)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
