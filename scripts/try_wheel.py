@@ -2,7 +2,7 @@
 """Try the built wheel as a stranger: an empty environment, an empty folder, the sources out of reach.
 
 Without extras every public name must import. With ``[cli,local]`` the README's quick start runs against the
-local stack that the wheel brings, and tells what an admin does meanwhile. ``make wheel-test`` builds it first.
+local stack that the wheel brings, and tells what an admin does meanwhile. ``make wheel-test`` builds it.
 """
 
 from __future__ import annotations

@@ -300,6 +300,18 @@ def test_paths_that_are_named_exist() -> None:
     assert {one for one in named if one[1] not in made and not (ROOT / one[1]).exists()} == set()
 
 
+def test_links_lead_somewhere() -> None:
+    """Sphinx checks those inside docs/; these pages are read in the repository."""
+    outside = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md"]
+    links = {
+        (name(page), link)
+        for page in outside
+        for link in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text())
+    }
+    assert len(links) > 20
+    assert {one for one in links if not (ROOT / one[1]).exists()} == set()
+
+
 # --- what is generated -------------------------------------------------------------------------------
 
 
