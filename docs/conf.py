@@ -39,6 +39,7 @@ autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
 napoleon_numpy_docstring = False
 python_use_unqualified_type_names = True
+maximum_signature_line_length = 90
 
 # Our own names must resolve. Those of others can't without their inventories, and the build is offline.
 nitpicky = True

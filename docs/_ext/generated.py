@@ -192,7 +192,9 @@ class Contents(TocTree):
         """List."""
         found = self.env.found_docs
         kept = [
-            line for line in self.content if "*" not in line or any(fnmatch(name, line) for name in found)
+            line
+            for line in self.content
+            if not set("*[") & set(line) or any(fnmatch(name, line) for name in found)
         ]
         self.content = StringList(kept)
         return super().run()

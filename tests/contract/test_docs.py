@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import hashlib
 import inspect
 import os
 import re
@@ -43,9 +44,6 @@ BLOCK = re.compile(r"^( *)```(\w+)\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
 
 FOLLOWED = {"tutorial.md": "test_the_tutorial_followed_literally"}
 """Pages whose blocks another test runs, and which."""
-
-ELSEWHERE = {"sql.md": "an expression inside an explanation"}
-"""Pages with Python that is no program, and why."""
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -103,7 +101,7 @@ def run_blocking(code: str, names: dict[str, Any]) -> None:
 
 
 def has_code(page: Path) -> bool:
-    return page.name not in {*FOLLOWED, *ELSEWHERE} and not all(map(is_program, blocks(page, "python")))
+    return page.name not in FOLLOWED and not all(map(is_program, blocks(page, "python")))
 
 
 @names_of([page for page in ALL if has_code(page)])
@@ -131,10 +129,11 @@ async def test_the_code_of_a_page_runs(
         "colleague": await shop.profile_of(await shop.person(Role.TECHNICIAN)),
         "code_from_the_app": code_from_the_app,
         "in_a_thread": asyncio.to_thread,
+        "hashlib": hashlib,
     }
     async with JamesTronic.from_env() as jt:
         await jt.auth.sign_in(email=admin.email, password=admin.password)
-        names["ticket"] = await jt.tickets.create(title="for the page")
+        names["ticket"] = names["row"] = await jt.tickets.create(title="for the page")
         for code in codes:
             names["jt"] = jt
             if "jamestronic_sdk.blocking" in code and "await" not in code:
