@@ -233,6 +233,8 @@ def main() -> int:
     parser.add_argument("--port", type=int, help="another port than the page's")
     chosen = parser.parse_args()
     began = time.monotonic()
+    # Started in the background by a shell this program ignores Ctrl+C, and so would the terminals.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="tutorial-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         folder.chmod(0o755)
