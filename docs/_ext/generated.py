@@ -1,13 +1,15 @@
 # ruff: noqa: INP001 - Sphinx finds it by its path
-"""What the documentation draws and lists from the source, so that it can't drift: two directives.
+"""What the documentation draws and lists from the source, so that it can't drift: three directives.
 
-``{store-states}`` draws the table of the store's transitions; ``{sql-objects}`` lists the SQL's comments.
+``{store-states}`` draws the table of the store's transitions, ``{public-api}`` lists what is exported, and
+``{sql-objects}`` the SQL's comments.
 """
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
+from enum import StrEnum
 from fnmatch import fnmatch
 from html import escape
 from pathlib import Path
@@ -15,13 +17,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from docutils import nodes
 from docutils.statemachine import StringList
+from pydantic import BaseModel
 from sphinx.directives.other import TocTree
 from sphinx.util.docutils import SphinxDirective
 
+import jamestronic_sdk
 from jamestronic_sdk.store.protocol import TRANSITIONS, Signal, StoreStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from sphinx.application import Sphinx
 
@@ -185,6 +189,45 @@ def list_sql() -> str:
     return "\n".join(lines)
 
 
+_CHAPTERS = {
+    "The client": ("client", "settings", "retry", "table"),
+    "Sign-in": ("auth", "factors", "sessions"),
+    "Tickets, notes and people": ("tickets", "notes", "profiles", "models", "admin"),
+    "The live store": ("store",),
+    "Errors": ("errors",),
+    "More": (),
+}
+"""Title -> modules, or packages, whose exports it holds; the last takes what no other does."""
+
+
+def list_api() -> str:
+    """Every exported name as Markdown with autodoc's directives, by chapter, in the order of the exports."""
+    chapters: dict[str, list[str]] = {title: [] for title in _CHAPTERS}
+    home = {module: title for title, modules in _CHAPTERS.items() for module in modules}
+    for module, names in jamestronic_sdk._HOMES.items():  # noqa: SLF001 - where each export lives
+        chapters[home.get(module.split(".")[0], "More")] += names
+    lines: list[str] = []
+    for title, names in chapters.items():
+        if names:
+            lines += [f"## {title}", "", "```{eval-rst}", ".. currentmodule:: jamestronic_sdk", ""]
+            lines += [line for name in names for line in _documented(name)]
+            lines += ["```", ""]
+    return "\n".join(lines)
+
+
+def _documented(name: str) -> list[str]:
+    found: object = getattr(jamestronic_sdk, name)
+    if not isinstance(found, type):
+        return [f".. autodata:: {name}", "   :no-value:", ""]
+    kind = "exception" if issubclass(found, BaseException) else "class"
+    options = ["   :members:"]
+    if issubclass(found, BaseModel | StrEnum):
+        options.append("   :undoc-members:")
+    elif found.__bases__[0].__module__.startswith("jamestronic_sdk._"):
+        options.append("   :inherited-members:")
+    return [f".. auto{kind}:: {name}", *options, ""]
+
+
 class Contents(TocTree):
     """``{toctree}`` that takes a pattern without a match as nothing."""
 
@@ -208,17 +251,31 @@ class StoreStates(SphinxDirective):
         return [nodes.raw("", draw(TRANSITIONS), format="html")]
 
 
-class SqlObjects(SphinxDirective):
-    """``{sql-objects}``."""
+class _Listed(SphinxDirective):
+    """A list that is written as Markdown."""
+
+    source: Callable[[], str]
 
     def run(self) -> list[nodes.Node]:
         """List."""
-        for path in SQL.glob("*.sql"):
+        for path in (*SQL.glob("*.sql"), Path(jamestronic_sdk.__file__)):
             self.env.note_dependency(str(path))
         holder = nodes.section()
         holder.document = self.state.document
-        self.state.nested_parse(StringList(list_sql().splitlines()), 0, holder, match_titles=True)
+        self.state.nested_parse(StringList(type(self).source().splitlines()), 0, holder, match_titles=True)
         return holder.children
+
+
+class SqlObjects(_Listed):
+    """``{sql-objects}``."""
+
+    source = staticmethod(list_sql)
+
+
+class PublicApi(_Listed):
+    """``{public-api}``."""
+
+    source = staticmethod(list_api)
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
@@ -226,4 +283,5 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("toctree", Contents, override=True)
     app.add_directive("store-states", StoreStates)
     app.add_directive("sql-objects", SqlObjects)
+    app.add_directive("public-api", PublicApi)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
