@@ -47,7 +47,7 @@ nitpick_ignore_regex = [
     ("py:.*", r"(?!jamestronic_sdk\.).*"),
     # Private names and type variables in signatures: nobody looks them up.
     ("py:class", r"jamestronic_sdk\.(.*\.)?_.*"),
-    ("py:class", r"jamestronic_sdk\..*\.(TicketT|ModelT|EventCallback)"),
+    ("py:class", r"jamestronic_sdk\..*\.(\w+T|EventCallback)"),
 ]
 
 # Where the source says `jamestronic_sdk.models.Ticket`, readers know `jamestronic_sdk.Ticket`.

@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import sys
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -390,8 +390,11 @@ async def test_the_fastapi_service_has_one_store_per_person(project: Project, sh
     ticket = await shop.service.tickets.assign(ticket, await shop.profile_of(ben))
     async with running(project, ben, "-c", FASTAPI.format(examples=str(EXAMPLES))) as program:
         url = (await program.line("Uvicorn running on")).split()[-5]
-        async with httpx.AsyncClient(base_url=url) as first, httpx.AsyncClient(base_url=url) as second:
-            third = httpx.AsyncClient(base_url=url)
+        async with AsyncExitStack() as stack:
+            first, second, third = [
+                await stack.enter_async_context(httpx.AsyncClient(base_url=url, timeout=DEADLINE))
+                for _ in range(3)
+            ]
             assert (await first.get("/events")).status_code == 401
             wrong = await first.post("/sign-in", json={"email": ben.email, "password": "wrong"})
             assert wrong.status_code == 401
@@ -417,7 +420,6 @@ async def test_the_fastapi_service_has_one_store_per_person(project: Project, sh
             await second.post("/sign-out")
             assert (await second.get("/events")).status_code == 401
             assert (await third.get("/stores")).json() == 1
-            await third.aclose()
         program.process.send_signal(signal.SIGTERM)
         assert await program.end() in {0, -signal.SIGTERM}
     assert not any("Traceback" in line for line in program.lines), program.lines
