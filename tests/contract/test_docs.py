@@ -128,7 +128,6 @@ async def test_the_code_of_a_page_runs(
         "technician": await shop.profile_of(technician),
         "colleague": await shop.profile_of(await shop.person(Role.TECHNICIAN)),
         "code_from_the_app": code_from_the_app,
-        "in_a_thread": asyncio.to_thread,
         "hashlib": hashlib,
     }
     async with JamesTronic.from_env() as jt:
