@@ -309,6 +309,18 @@ def test_links_lead_somewhere() -> None:
     assert {one for one in links if not (ROOT / one[1]).exists()} == set()
 
 
+def test_the_table_of_the_load_is_what_its_code_says() -> None:
+    page = ROOT / "docs" / "explanation" / "capacity.md"
+    names: dict[str, Any] = {}
+    run_blocking(blocks(page, "python")[0], names)
+    rows = re.findall(r"^\| ([\d,]+) \| ([\d.]+) \| (\d+) \| ([\d,]+) \|", page.read_text(), re.MULTILINE)
+    assert len(rows) == 4
+    for tickets, changes, office, messages in rows:
+        count = int(tickets.replace(",", ""))
+        assert f"{names['peak_changes_per_second'](count):.1f}" == changes
+        assert f"{names['peak_messages_per_second'](count, int(office)):,.0f}" == messages
+
+
 # --- what is generated -------------------------------------------------------------------------------
 
 
