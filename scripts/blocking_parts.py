@@ -27,6 +27,7 @@ PARTS: Final = (
     ("profiles", ("Profiles",)),
     ("table", ("Table",)),
     ("tickets", ("Tickets",)),
+    ("store.commands", ("StoreCommands",)),
 )
 
 # A class whose methods a part inherits, and its module.
@@ -104,7 +105,6 @@ class _Imports:
         for name in sorted(used - written - WRAPPED):
             if name in self._homes and name not in IMPORTED:
                 lazy.setdefault(self._homes[name], []).append(name)
-        modules = ", ".join(f"{module} as _{module}" for module, _ in PARTS)
         lines = [
             "from typing import TYPE_CHECKING, Final, Generic",
             "from typing_extensions import override",
@@ -120,10 +120,18 @@ class _Imports:
         lines += ["    import builtins"] if "builtins." in body else []
         lines += [f"    from {home} import {', '.join(n)}" for home, n in sorted(lazy.items()) if n]
         lines += [
-            f"    from jamestronic_sdk import {modules}",
+            *(f"    import jamestronic_sdk.{module} as {_alias(module)}" for module, _ in PARTS),
             "    from jamestronic_sdk.blocking._portal import Portal",
         ]
         return "\n".join(lines) + "\n"
+
+
+def _path(module: str) -> Path:
+    return PACKAGE / f"{module.replace('.', '/')}.py"
+
+
+def _alias(module: str) -> str:
+    return f"_{module.rpartition('.')[2]}"
 
 
 def _code_only(text: str) -> str:
@@ -131,11 +139,11 @@ def _code_only(text: str) -> str:
 
 
 def _class(module: str, name: str, imports: _Imports) -> str:
-    tree = ast.parse((PACKAGE / f"{module}.py").read_text())
+    tree = ast.parse(_path(module).read_text())
     imports.learn(module, tree)
     node = next(one for one in tree.body if isinstance(one, ast.ClassDef) and one.name == name)
     generic = "(Generic[TicketT])" if any("Generic" in ast.unparse(base) for base in node.bases) else ""
-    face = f"_{module}.{name}" + ("[TicketT]" if generic else "")
+    face = f"{_alias(module)}.{name}" + ("[TicketT]" if generic else "")
     lines = [
         f"class {name}{generic}:",
         _docstring(node, "    "),
@@ -159,7 +167,7 @@ def _inherited(name: str, imports: _Imports) -> list[ast.stmt]:
     if name not in INHERITED:
         return []
     module, base = INHERITED[name]
-    tree = ast.parse((PACKAGE / f"{module}.py").read_text())
+    tree = ast.parse(_path(module).read_text())
     imports.learn(module, tree)
     return next(one.body for one in tree.body if isinstance(one, ast.ClassDef) and one.name == base)
 

@@ -11,7 +11,7 @@ EXPECTED = "(expected)"
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Options of this suite."""
     parser.addoption("--no-skips", action="store_true", help="a skipped test fails the run (for CI)")
-    parser.addoption("--seeds", type=int, default=700, help="simulated histories per view")
+    parser.addoption("--seeds", type=int, default=2000, help="simulated histories per view")
     parser.addoption("--seed", type=int, default=None, help="replay one simulated history")
 
 

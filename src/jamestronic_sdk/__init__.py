@@ -58,16 +58,18 @@ if TYPE_CHECKING:
     )
     from jamestronic_sdk.notes import Notes
     from jamestronic_sdk.profiles import Profiles
+    from jamestronic_sdk.realtime.channels import Transport
     from jamestronic_sdk.retry import RetryPolicy
     from jamestronic_sdk.sessions import FileSessionStore, KeyringSessionStore, SessionStore
     from jamestronic_sdk.settings import Settings
-    from jamestronic_sdk.store.audience import StatusChange
     from jamestronic_sdk.store.board import TicketBoard
+    from jamestronic_sdk.store.commands import StoreCommands
     from jamestronic_sdk.store.events import (
         Certainty,
         Change,
         Source,
         TicketAssigned,
+        TicketConflicted,
         TicketCreated,
         TicketEvent,
         TicketRemoved,
@@ -75,9 +77,9 @@ if TYPE_CHECKING:
         TicketUpdated,
     )
     from jamestronic_sdk.store.metrics import LatencySummary, StoreMetrics
-    from jamestronic_sdk.store.protocol import Freshness, FreshnessKind, StoreStatus
+    from jamestronic_sdk.store.protocol import Freshness, FreshnessKind, StatusChange, StoreStatus
     from jamestronic_sdk.store.store import Subscription, TicketStore
-    from jamestronic_sdk.store.streams import EventStream, Stream
+    from jamestronic_sdk.store.streams import ChangeStream, EventStream, StoreChange, Stream
     from jamestronic_sdk.store.views import View, ViewKind
     from jamestronic_sdk.table import Table
     from jamestronic_sdk.tickets import TicketFilters, TicketPages, TicketQuery, Tickets
@@ -97,6 +99,7 @@ __all__ = [
     "Certainty",
     "Challenge",
     "Change",
+    "ChangeStream",
     "ClientClosedError",
     "CodeSent",
     "ConfigurationError",
@@ -144,7 +147,9 @@ __all__ = [
     "Source",
     "SqlError",
     "StatusChange",
+    "StoreChange",
     "StoreClosedError",
+    "StoreCommands",
     "StoreError",
     "StoreMetrics",
     "StoreStatus",
@@ -154,6 +159,7 @@ __all__ = [
     "Ticket",
     "TicketAssigned",
     "TicketBoard",
+    "TicketConflicted",
     "TicketCreated",
     "TicketEvent",
     "TicketFilters",
@@ -168,6 +174,7 @@ __all__ = [
     "TicketUpdated",
     "Tickets",
     "ToolMissingError",
+    "Transport",
     "TransportError",
     "View",
     "ViewKind",
@@ -224,16 +231,18 @@ _HOMES = {
     ),
     "notes": ("Notes",),
     "profiles": ("Profiles",),
+    "realtime.channels": ("Transport",),
     "retry": ("RetryPolicy",),
     "sessions": ("FileSessionStore", "KeyringSessionStore", "SessionStore"),
     "settings": ("Settings",),
-    "store.audience": ("StatusChange",),
     "store.board": ("TicketBoard",),
+    "store.commands": ("StoreCommands",),
     "store.events": (
         "Certainty",
         "Change",
         "Source",
         "TicketAssigned",
+        "TicketConflicted",
         "TicketCreated",
         "TicketEvent",
         "TicketRemoved",
@@ -241,9 +250,9 @@ _HOMES = {
         "TicketUpdated",
     ),
     "store.metrics": ("LatencySummary", "StoreMetrics"),
-    "store.protocol": ("Freshness", "FreshnessKind", "StoreStatus"),
+    "store.protocol": ("Freshness", "FreshnessKind", "StatusChange", "StoreStatus"),
     "store.store": ("Subscription", "TicketStore"),
-    "store.streams": ("EventStream", "Stream"),
+    "store.streams": ("ChangeStream", "EventStream", "StoreChange", "Stream"),
     "store.views": ("View", "ViewKind"),
     "table": ("Table",),
     "tickets": ("TicketFilters", "TicketPages", "TicketQuery", "Tickets"),

@@ -9,6 +9,7 @@ from jamestronic_sdk.errors import ToolMissingError
 __all__ = ["main"]
 
 _EXTRAS = {
+    "rich": "cli",
     "typer": "cli",
     "aiohttp": "local",
     "bcrypt": "local",

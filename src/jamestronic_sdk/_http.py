@@ -33,6 +33,7 @@ from supabase_auth.errors import (
     CustomAuthError,
 )
 
+from jamestronic_sdk._wake import SleepWatch
 from jamestronic_sdk.errors import (
     ClientClosedError,
     ConnectionFailedError,
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from postgrest.base_request_builder import RequestConfig
 
     from jamestronic_sdk._clock import Clock
+    from jamestronic_sdk.realtime.connection import Connection
     from jamestronic_sdk.settings import Settings
 
 __all__ = ["Core", "Query", "TokenSource", "Wire", "parse", "total_of"]
@@ -135,7 +137,10 @@ class Core:
         self._http: httpx.AsyncClient | None = None
         self._raw: AsyncClient | None = None
         self._tasks: asyncio.TaskGroup | None = None
-        self._watchdog: asyncio.Task[None] | None = None
+        self.sleep_watch: Final = SleepWatch(clock)
+        self._background: set[asyncio.Task[None]] = set()
+        self.connection: Connection | None = None
+        """The socket that all stores share; made with the first one, because it imports websockets."""
         self._exchanges: set[anyio.CancelScope] = set()
 
     @property
@@ -186,8 +191,24 @@ class Core:
         )
         self._tasks = asyncio.TaskGroup()
         await self._tasks.__aenter__()
-        self._watchdog = self._tasks.create_task(watchdog(), name="jamestronic-session")
         self._state = _State.OPEN
+        self.spawn(watchdog(), "jamestronic-session")
+        self.spawn(self.sleep_watch.run(), "jamestronic-sleep-watch")
+
+    def spawn(self, work: Coroutine[object, object, None], name: str) -> asyncio.Task[None]:
+        """Run something that never raises beside the calls; it is cancelled when the client closes.
+
+        Raises:
+            ClientClosedError: The client is not open.
+        """
+        if not self.is_open:
+            work.close()
+        self.require_open()
+        assert self._tasks is not None  # noqa: S101 - the state says so
+        task = self._tasks.create_task(work, name=name)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+        return task
 
     async def aclose(self) -> None:
         """End the watchdog and what is under way, and close the sockets, also when cancelled; idempotent."""
@@ -198,8 +219,8 @@ class Core:
         assert self._http is not None  # noqa: S101 - the state says so
         assert self._raw is not None  # noqa: S101 - the state says so
         assert self._tasks is not None  # noqa: S101 - the state says so
-        assert self._watchdog is not None  # noqa: S101 - the state says so
-        self._watchdog.cancel()
+        for task in self._background:
+            task.cancel()
         for scope in self._exchanges:
             scope.cancel()
         try:

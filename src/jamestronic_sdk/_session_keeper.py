@@ -62,7 +62,7 @@ TokenCallback: TypeAlias = Callable[[str | None], None]
 # What a caller of `access_token()` is promised; also PostgREST's and Realtime's tolerance for clocks.
 _FRESH: Final = 30.0
 # The watchdog renews earlier than any caller has to, so that calls find a fresh token.
-_AHEAD: Final = 60.0
+AHEAD: Final = 60.0
 # The undoing of a refused sign-in must not hang longer than a person waits.
 _UNDO_TIMEOUT: Final = 5.0
 # After suspend a timer of the loop is late by the time that was slept: look at the clock this often.
@@ -231,7 +231,7 @@ class SessionKeeper:
             if session is None:
                 await clock.wait(self._changed, None)
                 continue
-            due = session.remaining(clock) - session.margin(_AHEAD)
+            due = session.remaining(clock) - session.margin(AHEAD)
             if due > 0:
                 await clock.wait(self._changed, min(due, _LOOK_AGAIN))
                 continue
@@ -260,10 +260,12 @@ class SessionKeeper:
         """Make a new session the current one, if its person has an active profile. Lock is held."""
         session = Session.of(answer, door, self._core.clock)
         try:
-            return await self._welcome(session, operation)
+            me = await self._welcome(session, operation)
         except JamesTronicError:
             await self._undo(session)
             raise
+        await self._keep(session)
+        return me
 
     async def _welcome(self, session: Session, operation: str) -> Me:
         """Look who it is, and let them in; nothing has changed when it raises. Lock is held."""
@@ -274,7 +276,6 @@ class SessionKeeper:
         self._me = me
         self._ended = None
         self._adopt(session, AuthChangeKind.SIGNED_IN)
-        await self._keep(session)
         _log.info("signed in", extra={"role": str(me.role)})
         return me
 
@@ -421,8 +422,12 @@ class SessionKeeper:
         raise error
 
     async def _refresh_while_locked(self, session: Session, operation: str) -> None:
+        newest = await self._newest_stored(session)
+        if newest is not session and newest.remaining(self._core.clock) >= newest.margin(_FRESH):
+            self._adopt(newest, AuthChangeKind.TOKEN_REFRESHED)
+            return
         try:
-            fresh = await self._refreshed(session, operation)
+            fresh = await self._refreshed(newest, operation)
         except SessionExpiredError as error:
             _log.warning("signed out: the session could not be renewed [%s]", error.code or error.status)
             self._leave(error)
@@ -430,6 +435,28 @@ class SessionKeeper:
             raise copy.copy(error) from error
         self._adopt(fresh, AuthChangeKind.TOKEN_REFRESHED)
         await self._keep(fresh)
+
+    async def _newest_stored(self, session: Session) -> Session:
+        """What another program that shares the store made of this session; the session itself if none did.
+
+        A refresh token is good once: with the one that was renewed already Auth would end both programs'
+        session. Two that renew within the same seconds are both answered.
+        """
+        try:
+            text = await self._stored()
+        except ConfigurationError as error:
+            _log.debug("the session_store could not be asked for a newer session: %s", error.message)
+            return session
+        if text is None:
+            return session
+        stored = Session.from_text(text, self._core.settings.url, session.door, self._core.clock)
+        is_newer = (
+            stored is not None
+            and stored.user_id == session.user_id
+            and stored.refresh_token != session.refresh_token
+            and stored.ends_wall > session.ends_wall
+        )
+        return stored if stored is not None and is_newer else session
 
     async def _refreshed(self, session: Session, operation: str) -> Session:
         """The session's next one; SessionExpiredError when Auth itself says that there is none."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from functools import partial
-from typing import TYPE_CHECKING, Final, Generic, TypeAlias
+from typing import TYPE_CHECKING, Final, Generic, TypeAlias, TypedDict
+from uuid import UUID  # noqa: TC003 - pydantic reads it at run time
 
 from pydantic import TypeAdapter
 
@@ -40,6 +41,14 @@ MAX_PAGE: Final = 1000
 _PARTS: Final = 4
 
 _ALL: Final = "tickets.fetch_all"
+
+
+class _Pair(TypedDict):
+    id: UUID
+    version: int
+
+
+_PAIRS: Final[TypeAdapter[list[_Pair]]] = TypeAdapter(list[_Pair], config=LAZY)
 
 
 class TicketReads(Generic[TicketT]):
@@ -94,6 +103,27 @@ class TicketReads(Generic[TicketT]):
         if total is None:
             raise DataError("tickets.count: the server did not count.")
         return total
+
+    async def versions(self) -> list[tuple[UUID, int]]:
+        """Id and version of all rows, page by page until one is empty, whatever the server cuts pages at."""
+        from jamestronic_sdk._http import parse  # noqa: PLC0415 - imports httpx
+
+        pairs: list[tuple[UUID, int]] = []
+        while True:
+            after = str(pairs[-1][0]) if pairs else None
+
+            def build(raw: AsyncClient, after: str | None = after) -> AsyncSelectRequestBuilder:
+                query = raw.table("tickets").select("id,version").order("id").limit(MAX_PAGE)
+                return query if after is None else query.gt("id", after)
+
+            response = await self.wire.send(
+                build, operation="tickets.versions", target="tickets", replayable=True
+            )
+            page = parse(_PAIRS, response, "tickets.versions")
+            if not page:
+                break
+            pairs += [(pair["id"], pair["version"]) for pair in page]
+        return pairs
 
     async def all(self, filters: Filters) -> list[TicketT]:
         """All rows that match, by number."""

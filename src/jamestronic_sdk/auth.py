@@ -11,6 +11,7 @@ Never:
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import logging
 import secrets
@@ -21,12 +22,13 @@ from urllib.parse import urlencode
 from jamestronic_sdk._auth_changes import AuthChange, AuthChangeKind, AuthChanges
 from jamestronic_sdk._inputs import checked_text
 from jamestronic_sdk._session import Session
-from jamestronic_sdk._session_keeper import Me, SessionKeeper, SignOutScope, TokenCallback
+from jamestronic_sdk._session_keeper import AHEAD, Me, SessionKeeper, SignOutScope, TokenCallback
 from jamestronic_sdk.errors import (
     DataError,
     InactiveProfileError,
     InvalidInputError,
     NoProfileError,
+    PermissionDeniedError,
     SessionExpiredError,
 )
 from jamestronic_sdk.factors import Factors
@@ -164,8 +166,12 @@ class Auth(SessionKeeper):
                 return None
             return await self._enter(answer.session, door, operation)
 
-    async def resume(self) -> Me | None:
+    async def resume(self, *, renew: bool = True) -> Me | None:
         """Take up the session that the ``session_store`` holds from an earlier run.
+
+        Args:
+            renew: True: renew it at once, which proves that the server still knows it. False: only if its
+                token ends within a minute; for short programs that start often.
 
         Returns:
             The person; None when nothing usable is stored.
@@ -189,7 +195,10 @@ class Auth(SessionKeeper):
             if session is None:
                 return None
             try:
-                # Always renewed: that proves that the server still knows the session.
+                if not renew and session.remaining(clock) >= session.margin(AHEAD):
+                    with contextlib.suppress(SessionExpiredError, PermissionDeniedError):
+                        return await self._welcome(session, operation)
+                    # The token is not as good as it looks, for example after its keys were rotated.
                 session = await self._refreshed(session, operation)
                 await self._keep(session)
                 return await self._welcome(session, operation)

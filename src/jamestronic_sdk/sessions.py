@@ -2,9 +2,10 @@
 
 Promises:
     A file is readable by its owner only and is replaced as a whole: a crash leaves the old or the new one.
+    Programs of one person may share a place: before one renews the session it looks whether another did.
 
 Never:
-    One stored session for two programs at once: each renewal makes the other's refresh token old.
+    No place for two persons: who signs in last is whom it holds.
 """
 
 from __future__ import annotations

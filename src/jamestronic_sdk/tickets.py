@@ -172,6 +172,14 @@ class Tickets(Generic[TicketT]):
         """
         return await self._log.digest()
 
+    async def versions(self) -> builtins.list[tuple[UUID, int]]:
+        """Id and version of every ticket that you may see: what you need to find what you lack.
+
+        Raises:
+            JamesTronicError: One page failed; what was read is dropped.
+        """
+        return await self._reads.versions()
+
     async def get(self, ticket: TicketRef) -> TicketT:
         """One ticket as it is now.
 

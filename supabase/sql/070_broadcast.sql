@@ -4,7 +4,8 @@
 --     tickets:admin          admin and staff: every ticket
 --     tickets:pool           technicians: the unassigned tickets, and that one left the pool
 --     tickets:person:<id>    one person (profiles.id): the tickets they repair, move or own
--- Events, each with ticket_id and version
+-- Events, each with ticket_id, version and committed_at (the clock when the trigger ran, at the end of the
+-- statement: as near to the commit as a trigger can say)
 --     ticket_changed         with `record`: the row, as its reader may select it
 --     ticket_left            you no longer see the ticket; nothing else is told
 --     ticket_deleted         the ticket is gone
@@ -23,7 +24,14 @@ stable
 set search_path = ''
 as $$
   select coalesce(
-    case may_hear.topic
+    -- Who is let in believes that they will be told; nobody is where nobody speaks.
+    exists (
+      select from pg_catalog.pg_trigger as t
+      where t.tgname = 'tickets_60_broadcast'
+        and t.tgrelid = to_regclass('public.tickets')
+        and t.tgenabled in ('O', 'A')
+    )
+    and case may_hear.topic
       when 'tickets:admin' then (select public.get_my_role()) in ('admin', 'staff')
       when 'tickets:pool' then (select public.get_my_role()) = 'technician'
       else may_hear.topic = 'tickets:person:' || (select public.get_my_profile_id())::text
@@ -57,7 +65,11 @@ begin
   end if;
 
   if tg_op = 'DELETE' then
-    brief := jsonb_build_object('ticket_id', old.id, 'version', nextval('private.tickets_version_seq'::regclass));
+    brief := jsonb_build_object(
+      'ticket_id', old.id,
+      'version', nextval('private.tickets_version_seq'::regclass),
+      'committed_at', clock_timestamp()
+    );
     if old.assigned_technician_id is null then
       gains := gains || '{tickets:pool}';
     end if;
@@ -71,7 +83,11 @@ begin
   end if;
 
   after := array[new.assigned_technician_id, new.assigned_transporter_id, new.customer_id];
-  brief := jsonb_build_object('ticket_id', new.id, 'version', new.version);
+  brief := jsonb_build_object(
+    'ticket_id', new.id,
+    'version', new.version,
+    'committed_at', clock_timestamp()
+  );
   full_row := brief || jsonb_build_object('record', to_jsonb(new));
   if new.assigned_technician_id is null then
     gains := gains || '{tickets:pool}';

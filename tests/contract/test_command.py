@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
+from jamestronic_sdk.cli import ExitCode
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -44,7 +46,7 @@ def test_seed_makes_people_and_tickets_once(running: dict[str, str]) -> None:
     assert "technician  ben@jamestronic.test" in first.stdout
     assert "12 tickets." in first.stdout
     again = jamestronic("local", "seed", **running)
-    assert again.returncode == 1
+    assert again.returncode == ExitCode.CONFLICT
     assert again.stderr.startswith("ConflictError: ")
     assert again.stderr.count("\n") == 1
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -73,8 +74,24 @@ def test_reassigning_tells_the_loser_and_the_winner(world: World) -> None:
         "transporter": CHANGED,
     }
     (left,) = payloads(world.connection, f"tickets:person:{world['technician'].profile_id}")
-    assert set(left) == {"id", "ticket_id", "version"}
+    assert set(left) == {"id", "ticket_id", "version", "committed_at"}
     assert left["ticket_id"] == str(world.tickets["mine"])
+
+
+@pytest.mark.parametrize("kind", ["changed", "left", "deleted"])
+def test_each_message_carries_the_time_of_its_change(world: World, kind: str) -> None:
+    """Of the clock, not of the transaction: that one began earlier, and no message is sent before its end."""
+    connection = world.connection
+    (before,) = one(connection, "select clock_timestamp() as at").values()
+    match kind:
+        case "deleted":
+            heard(world, "delete from public.tickets where id = %s", [world.tickets["mine"]])
+        case _:
+            give(world, world.tickets["mine"], "technician2" if kind == "left" else None)
+    (after,) = one(connection, "select clock_timestamp() as at").values()
+
+    (message,) = payloads(connection, f"tickets:person:{world['technician'].profile_id}")
+    assert before <= datetime.fromisoformat(message["committed_at"]) <= after
 
 
 def test_unassigning_tells_the_pool_and_the_one_who_had_it(world: World) -> None:
@@ -239,6 +256,18 @@ def test_nobody_may_send(world: World, topic: str, actor: str, *, app_opens_all:
     found = topic_of(world, actor, topic)
     assert not may_send(world, world[actor], found)
     assert not may_send(world, world[actor], found, told="another")
+
+
+@pytest.mark.parametrize("statement", ["drop trigger tickets_60_broadcast on", "alter table"])
+def test_nobody_is_let_in_where_nobody_speaks(world: World, statement: str) -> None:
+    """Who is let in believes that they will be told."""
+    if statement == "alter table":
+        statement += " public.tickets disable trigger tickets_60_broadcast"
+    else:
+        statement += " public.tickets"
+    assert may_join(world, world["admin"], "tickets:admin")
+    world.connection.execute(statement.encode())
+    assert not may_join(world, world["admin"], "tickets:admin")
 
 
 # --- projects whose Realtime is older ---------------------------------------------------------------------

@@ -2,8 +2,10 @@
 
 The world owns all order: one heap of moments, one seeded source of chance. It models what the references
 say of the services: messages at most once, judged by row level security when they are read; a DELETE for
-everybody; reads of several pages, each as of its own moment; an empty 200; a feed that says again that it
-replicates after having lost changes in silence.
+everybody; private topics that tell of a leave; transactions that commit later than they began; reads of
+several pages, each as of its own moment; an empty 200; a feed that says again that it replicates after having
+lost changes in silence; a change log that forgets. And of the program: own writes that succeed, come too late, or
+whose answers get lost; a phone that is put away, taken out again, or sleeps.
 """
 
 from __future__ import annotations
@@ -21,19 +23,23 @@ from tests.builders import ALICE, BOB, make_ticket, ticket_id
 from jamestronic_sdk.errors import JamesTronicError, SchemaMissingError, ServerError
 from jamestronic_sdk.models import Ticket
 from jamestronic_sdk.store.engine import Engine
-from jamestronic_sdk.store.events import Source, TicketEvent
+from jamestronic_sdk.store.events import Source, TicketConflicted, TicketEvent
 from jamestronic_sdk.store.protocol import (
+    Background,
     CancelRead,
     ClearTimer,
+    CloseFeed,
     Count,
     DigestDone,
     Effect,
     EngineConfig,
     FeedLive,
     FeedLost,
+    Foreground,
     Input,
     LookupDone,
     OpenFeed,
+    PairsDone,
     Publish,
     ReadDone,
     ReadFailed,
@@ -43,6 +49,7 @@ from jamestronic_sdk.store.protocol import (
     RowChanged,
     RowDeleted,
     RowDoubtful,
+    RowLeft,
     SetTimer,
     Start,
     StartRead,
@@ -50,6 +57,10 @@ from jamestronic_sdk.store.protocol import (
     SyncDone,
     Timer,
     TimerFired,
+    Woke,
+    WriteBegun,
+    WriteDone,
+    WriteFailed,
 )
 from jamestronic_sdk.store.seen import hash_of
 from jamestronic_sdk.store.views import View, ViewKind
@@ -71,6 +82,13 @@ class Faults:
     silent_gap: float = 0.02
     slow: float = 0.1
     reset: float = 0.03
+    late_commit: float = 0.15
+    own_write: float = 0.15
+    lost_answer: float = 0.2
+    put_away: float = 0.02
+    sleep: float = 0.01
+    forget: float = 0.0
+    """The change log lacks an entry: only the digest can tell."""
 
 
 @dataclass
@@ -99,6 +117,12 @@ class World:
         self.timers: dict[Timer, int] = {}
         self.reads_in_flight: set[int] = set()
         self.connection = 0
+        self.is_feed_open = False
+        self.status = StoreStatus.CONNECTING
+        self.locked: set[UUID] = set()
+        self.tokens = 0
+        self.conflicts_due: list[UUID] = []
+        self.conflicts: list[UUID] = []
         self.is_feed_up = False
         self.is_deaf = False
         self.wire_free_at = 0.0
@@ -137,10 +161,12 @@ class World:
         for effect in self.engine.handle(item, self.now):
             self.perform(effect)
 
-    def perform(self, effect: Effect) -> None:
+    def perform(self, effect: Effect) -> None:  # noqa: C901 - one case per effect
         match effect:
             case StartRead():
                 assert not self.reads_in_flight, "two reads at once"
+                may_ask = effect.kind is ReadKind.LOOKUP or self.engine.status is not StoreStatus.PAUSED
+                assert may_ask or self.engine.is_loading, "asked in the background"
                 self.reads_in_flight.add(effect.read_id)
                 self.read(effect)
             case CancelRead(read_id):
@@ -152,13 +178,20 @@ class World:
             case ClearTimer(timer):
                 self.timers[timer] = self.timers.get(timer, 0) + 1
             case OpenFeed():
+                self.is_feed_open = True
                 self.connect()
+            case CloseFeed():
+                self.is_feed_open = self.is_feed_up = False
+                self.connection += 1
             case Publish(events):
                 self.publish(events)
             case Count(metric, amount):
                 self.counts[metric] += amount
-            case ReportStatus(StoreStatus.LIVE):
-                assert self.proven_at >= self.live_told_at, "live without a read that began afterwards"
+            case ReportStatus(change):
+                if change.status is StoreStatus.LIVE and self.status is not StoreStatus.LIVE:
+                    assert self.is_feed_open, "live without a feed"
+                    assert self.proven_at >= self.live_told_at, "live without a read that began afterwards"
+                self.status = change.status
             case _:
                 pass
 
@@ -171,6 +204,9 @@ class World:
             assert events == (), "told before the first complete state"
             self.first = {key: row.version for key, row in self.engine.tickets.items()}
         for event in events:
+            if isinstance(event, TicketConflicted):
+                self.conflicts.append(event.ticket.id)
+                continue
             self.events.append(event)
             if not event.is_in_view:
                 self.check_leave(event)
@@ -194,6 +230,19 @@ class World:
         still_there = row is not None and row.version == event.previous.version and self.view.contains(row)
         assert not still_there, f"removed without evidence: {event}"
 
+    def sleep(self) -> None:
+        """The machine was suspended: the socket is given up, in this order or the other."""
+        steps = [lambda: self.feed(Woke()), self.give_up]
+        self.rng.shuffle(steps)
+        for step in steps:
+            step()
+
+    def give_up(self) -> None:
+        if self.is_feed_open:
+            self.is_feed_up = False
+            self.connection += 1
+            self.notice(self.connection)
+
     # --- the server's side ----------------------------------------------------------------------------
 
     def is_visible(self, row: Ticket) -> bool:
@@ -212,25 +261,94 @@ class World:
     def write(self) -> None:
         number = self.rng.randrange(1, 9)
         key = ticket_id(number)
-        if key in self.deleted:
+        if key in self.deleted or key in self.locked:
             return
+        is_delete = key in self.rows and self.rng.random() < 0.06
+        row = None if is_delete else self.new_row(number)
+        self.commit(key, row)
+
+    def new_row(self, number: int) -> Ticket:
+        """The row lock is held, the version is taken; the commit may come later."""
         self.version += 1
-        before = self.rows.get(key)
-        if before is not None and self.rng.random() < 0.06:
-            del self.rows[key]
-            self.log.append((key, self.version, before, None))
-            self.deleted.add(key)
-            self.announce(lambda: RowDeleted(key, self.wall()))
-            return
-        self.rows[key] = make_ticket(
+        return make_ticket(
             number,
             self.version,
             assigned_technician_id=self.rng.choice(PEOPLE),
             status=self.rng.choice(["assigned", "in_progress", "ready"]),
         )
-        row = self.rows[key]
-        self.log.append((key, self.version, before, row))
-        self.announce(lambda: self.tell_changed(row))
+
+    def commit(self, key: UUID, row: Ticket | None) -> None:
+        if not self.chance(self.faults.late_commit):
+            self.commit_now(key, row)
+            return
+        self.locked.add(key)
+
+        def later() -> None:
+            self.locked.remove(key)
+            self.commit_now(key, row)
+
+        self.later(self.rng.uniform(0.1, 3.0), later)
+
+    def commit_now(self, key: UUID, row: Ticket | None) -> None:
+        before = self.rows.get(key)
+        if row is None:
+            del self.rows[key]
+            self.deleted.add(key)
+            self.version += 1
+            version = self.version
+            self.announce(lambda: RowDeleted(key, self.wall()))
+        else:
+            self.rows[key] = row
+            version = row.version
+            self.announce(lambda: self.tell_changed(row))
+            if before is not None and self.is_visible(before) and not self.is_visible(row):
+                self.announce(lambda: RowLeft(Removal(key, version, is_deleted=False), self.wall()))
+        if not self.chance(self.faults.forget):
+            self.log.append((key, version, before, row))
+
+    # --- the program's side ---------------------------------------------------------------------------
+
+    def write_through(self) -> None:
+        """An own write: shown at once, then done, refused, or nobody knows."""
+        self.tokens += 1
+        token, key = self.tokens, ticket_id(self.rng.randrange(1, 9))
+        shown = None if self.first is None else self.engine.tickets.get(key)
+        # Nobody sees what the other side has of a ticket that is not in the view.
+        patch = {} if shown is None else {"status": "waiting_parts"}
+        self.feed(WriteBegun(token, key, patch))
+        if shown is not None:
+            assert self.engine.tickets[key].status == "waiting_parts", "an own write is not shown"
+
+        def arrive() -> None:
+            now = self.rows.get(key)
+            is_late = shown is None or now is None or now.version != shown.version or key in self.locked
+            row = None
+            if not is_late:
+                self.version += 1
+                row = now.model_copy(update={"status": "waiting_parts", "version": self.version})
+                self.commit_now(key, row)
+            is_lost = self.chance(self.faults.lost_answer)
+            self.later(self.rng.uniform(0.001, 1.0), lambda: answer(row, is_lost=is_lost))
+
+        def answer(row: Ticket | None, *, is_lost: bool) -> None:
+            if is_lost:
+                self.feed(WriteFailed(token, is_conflict=False, is_certain=False, received_at=self.wall()))
+            elif row is None:
+                if shown is not None:
+                    self.conflicts_due.append(key)
+                self.feed(WriteFailed(token, is_conflict=True, is_certain=True, received_at=self.wall()))
+            else:
+                self.feed(WriteDone(token, row, self.wall()))
+
+        self.later(self.rng.uniform(0.001, 1.0), arrive)
+
+    def put_away(self) -> None:
+        self.feed(Background())
+        self.later(self.rng.uniform(1.0, 120.0), self.take_out)
+
+    def take_out(self) -> None:
+        self.feed(Foreground())
+        assert self.engine.is_loading or self.engine._is_backing_off
 
     def announce(self, tell: Callable[[], Input | None]) -> None:
         """A message to the connection that is up now: polled, judged, sent; or lost on the way."""
@@ -267,6 +385,8 @@ class World:
     # --- the feed -------------------------------------------------------------------------------------
 
     def connect(self) -> None:
+        if not self.is_feed_open:
+            return
         self.connection += 1
         connection = self.connection
 
@@ -285,13 +405,18 @@ class World:
 
     def cut(self) -> None:
         """The socket is gone at once; the client notices later, and comes back by itself."""
+        if not self.is_feed_open:
+            return
         self.is_feed_up = False
         self.connection += 1
-        self.later(self.rng.uniform(0, 20.0), self.notice)
+        connection = self.connection
+        self.later(self.rng.uniform(0, 20.0), lambda: self.notice(connection))
 
-    def notice(self) -> None:
+    def notice(self, connection: int) -> None:
+        if connection != self.connection:
+            return
         self.feed(FeedLost("cut"))
-        self.later(self.rng.uniform(0, 10.0), self.connect)
+        self.later(self.rng.uniform(0, 10.0), lambda: connection == self.connection and self.connect())
 
     def lose_silently(self) -> None:
         """The server's slot dies: changes are lost, then it says again that it replicates."""
@@ -359,7 +484,26 @@ class World:
 
         self.later(self.rng.uniform(0.001, 0.5), statement)
 
-    def read(self, effect: StartRead) -> None:
+    def pairs(self, effect: StartRead) -> None:
+        """Page by page, as a whole read."""
+        found: list[tuple[UUID, int]] = []
+        versions: dict[UUID, int] = {}
+
+        def page(numbers: range) -> None:
+            wanted = [self.rows[key] for number in numbers if (key := ticket_id(number)) in self.rows]
+            versions.update({row.id: row.version for row in wanted})
+            found.extend((row.id, row.version) for row in wanted if self.is_visible(row))
+
+        def answer() -> None:
+            self.reads_in_flight.discard(effect.read_id)
+            self.page_versions = versions
+            self.feed(PairsDone(effect.read_id, tuple(found), self.wall()))
+
+        self.later(0.2, lambda: page(range(1, 5)))
+        self.later(self.rng.uniform(0.2, 1.0), lambda: page(range(5, 9)))
+        self.later(self.rng.uniform(1.0, 2.0), answer)
+
+    def read(self, effect: StartRead) -> None:  # noqa: C901 - one case per kind
         if self.chance(self.faults.read_failure):
             self.later(self.rng.uniform(0, 2.0), lambda: self.fail(effect))
             return
@@ -371,6 +515,9 @@ class World:
             return
         if effect.kind is ReadKind.DIGEST:
             self.digest(effect)
+            return
+        if effect.kind is ReadKind.PAIRS:
+            self.pairs(effect)
             return
         began_at = self.now
         pages: list[list[Ticket]] = []
@@ -423,6 +570,12 @@ class World:
                 self.later(at, self.cut)
             if self.rng.random() < self.faults.silent_gap:
                 self.later(at, self.lose_silently)
+            if self.rng.random() < self.faults.own_write:
+                self.later(at, self.write_through)
+            if self.rng.random() < self.faults.put_away:
+                self.later(at, self.put_away)
+            if self.rng.random() < self.faults.sleep:
+                self.later(at, self.sleep)
         self.run(at + 0.001)
         self.calm = True
         self.run(at + 400.0)
@@ -431,7 +584,11 @@ class World:
     def check(self) -> None:
         held = {key: row.version for key, row in self.engine.tickets.items()}
         assert self.engine.can_sync is self.has_change_log
-        assert self.counts["drift"] == 0, "the digest found what the change log had missed"
+        if not self.faults.forget:
+            assert self.counts["drift"] == 0, "the digest found what the change log had missed"
+        assert self.engine.status is StoreStatus.LIVE, "not live again"
+        assert not self.engine.pending, "an own write is shown for ever"
+        assert sorted(self.conflicts) == sorted(self.conflicts_due), "a conflict was not told, or twice"
         assert held == self.truth(), "C1: the view differs from the database"
         assert self.first is not None
         replayed = dict(self.first)

@@ -32,11 +32,12 @@ INTERNAL = {
     "AuthChanges": {"put_nowait", "end"},
     "Stream": {"put", "end"},
 }
-INTERNAL["EventStream"] = INTERNAL["Stream"]
+INTERNAL["EventStream"] = INTERNAL["Stream"] | {"take_all"}
+INTERNAL["ChangeStream"] = INTERNAL["Stream"] | {"add"}
 # Attributes of instances there, properties here.
 DATA = {"EventStream": {"merged"}, "Subscription": {"failures"}}
 # Here a callback may block, so it gets a thread and must not be a coroutine function.
-OWN_TYPES = {("TicketStore", "subscribe"), ("TicketStore", "wait_for")}
+OWN_TYPES = {("TicketStore", "subscribe"), ("TicketStore", "wait_for"), ("ChangeStream", "__anext__")}
 
 
 def names(cls: type[Any]) -> set[str]:

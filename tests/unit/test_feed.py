@@ -1,274 +1,304 @@
-"""The feed's rules, with links that do what the test says and a clock that jumps."""
+"""A store's share of the socket: which transport is used, when it is live, and what is told of a change of mind."""
 
 from __future__ import annotations
 
 import asyncio
-import random
+import logging
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import pytest
-from client_support import ManualClock
+from realtime_support import (
+    ADMIN,
+    ADMIN_CHANGES,
+    CHANGES,
+    PERSON,
+    POOL,
+    UNAUTHORIZED,
+    Behaviour,
+    Bench,
+    bench,
+)
 
-from jamestronic_sdk.errors import ConnectionFailedError, NotSignedInError
-from jamestronic_sdk.realtime.feed import (
-    Feed,
-    FeedBroadcast,
-    FeedConfig,
-    FeedDown,
-    FeedRow,
-    FeedSignal,
-    FeedUp,
-)
-from jamestronic_sdk.realtime.signals import (
-    BroadcastMessage,
-    HeartbeatAnswered,
-    Inbox,
-    Joined,
-    Lost,
-    Replicating,
-    RowMessage,
-)
+from jamestronic_sdk import Transport
+from jamestronic_sdk.realtime.feed import Feed, FeedBroadcast, FeedDown, FeedRow, FeedSignal, FeedUp
+from jamestronic_sdk.realtime.signals import BroadcastMessage, RowMessage
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator
+
+    from jamestronic_sdk.realtime.channels import Channel
+
+TOPICS = (PERSON, POOL)
+LEFT = BroadcastMessage(PERSON.name, "ticket_left", {})
 
 
-class FakeLink:
-    """A link under the test's thumb."""
+class Desk:
+    """A feed on a bench, and what it reported."""
 
     def __init__(
-        self, *, fails: Exception | None = None, answers: bool = True, lets_in: bool = False
+        self,
+        it: Bench,
+        transport: Transport,
+        changes: Channel = CHANGES,
+        topics: tuple[Channel, ...] = TOPICS,
     ) -> None:
-        self.inbox = Inbox()
-        self.fails, self.answers, self.lets_in = fails, answers, lets_in
-        self.asked_in = 0
-        self.token: str | None = None
-        self.pushed: list[str] = []
-        self.heartbeats: list[str] = []
-        self.is_closed = False
-
-    async def open(self, token: str) -> None:
-        if self.fails is not None:
-            raise self.fails
-        self.token = token
-        self.inbox.put(Joined())
-
-    async def join_topics(self) -> bool:
-        self.asked_in += 1
-        return self.lets_in
-
-    async def push_token(self, token: str) -> None:
-        self.pushed.append(token)
-
-    async def send_heartbeat(self, ref: str) -> None:
-        self.heartbeats.append(ref)
-        if self.answers:
-            self.inbox.put(HeartbeatAnswered(ref))
-
-    async def close(self) -> None:
-        self.is_closed = True
-
-
-class Bench:
-    """A feed, its links, its clock and what it reported."""
-
-    def __init__(self, make_link: Callable[[], FakeLink], config: FeedConfig | None = None) -> None:
-        self.make_link = make_link
-        self.links: list[FakeLink] = []
+        self.it = it
         self.reports: list[FeedSignal] = []
-        self.clock = ManualClock()
-        self.token: str | Exception = "token-1"
-        self.token_callbacks: list[Callable[[str | None], None]] = []
         self.feed = Feed(
-            open_link=self.open_link,
-            access_token=self.access_token,
-            on_token=self.on_token,
-            report=self.reports.append,
-            clock=self.clock,
-            rng=random.Random(1),  # noqa: S311 - jitter
-            config=config,
+            it.connection, changes=changes, topics=topics, transport=transport, report=self.reports.append
         )
+        self.task = it.tasks.create_task(self.feed.run())
 
-    def open_link(self) -> FakeLink:
-        self.links.append(self.make_link())
-        return self.links[-1]
+    def uses(self, transport: Transport | None) -> bool:
+        return self.feed.transport is transport
 
-    async def access_token(self) -> str:
-        if isinstance(self.token, Exception):
-            raise self.token
-        return self.token
+    async def until_used(self, transport: Transport | None) -> None:
+        await self.it.pass_until(lambda: self.uses(transport))
 
-    def on_token(self, callback: Callable[[str | None], None]) -> Callable[[], None]:
-        self.token_callbacks.append(callback)
-        return lambda: self.token_callbacks.remove(callback)
-
-    async def until(self, predicate: Callable[[], bool]) -> None:
-        async with asyncio.timeout(10):
-            while not predicate():  # noqa: ASYNC110 - the feed under test tells nobody else
-                await asyncio.sleep(0)
-
-    async def pass_time(self, seconds: float, step: float = 0.5) -> None:
-        for _ in range(round(seconds / step)):
-            self.clock.advance(step)
-            for _ in range(12):
-                await asyncio.sleep(0)
-
+    @property
     def kinds(self) -> list[type[FeedSignal]]:
         return [type(report) for report in self.reports]
 
+    async def close(self) -> None:
+        self.task.cancel()
+        await asyncio.wait([self.task])
+
 
 @asynccontextmanager
-async def running(make_link: Callable[[], FakeLink] = FakeLink) -> AsyncIterator[Bench]:
-    bench = Bench(make_link)
-    async with asyncio.TaskGroup() as tasks:
-        task = tasks.create_task(bench.feed.run())
-        yield bench
-        task.cancel()
-    assert all(link.is_closed for link in bench.links)
-    assert bench.token_callbacks == []
+async def opened(transport: Transport, behaviour: Behaviour | None = None) -> AsyncIterator[Desk]:
+    async with bench(behaviour) as it:
+        desk = Desk(it, transport)
+        try:
+            yield desk
+        finally:
+            await desk.close()
 
 
-async def test_live_is_the_servers_word_not_the_reply_to_the_join() -> None:
-    async with running() as bench:
-        await bench.until(lambda: bool(bench.links and bench.links[0].token))
-        await bench.pass_time(5)
-        assert bench.reports == []
-        bench.links[0].inbox.put(Replicating())
-        await bench.until(lambda: bench.kinds() == [FeedUp])
-        bench.links[0].inbox.put(Replicating())
-        await bench.until(lambda: bench.kinds() == [FeedUp, FeedUp])
+# --- postgres_changes --------------------------------------------------------------------------------------
 
 
-async def test_joining_the_private_topics_is_one_more_gap() -> None:
-    async with running(lambda: FakeLink(lets_in=True)) as bench:
-        await bench.until(lambda: bool(bench.links and bench.links[0].token))
-        bench.links[0].inbox.put(Replicating())
-        await bench.until(lambda: bench.kinds() == [FeedUp, FeedUp])
-        bench.links[0].inbox.put(BroadcastMessage("ticket_left", {}))
-        await bench.until(lambda: bench.kinds()[2:] == [FeedBroadcast])
+async def test_postgres_changes_is_live_with_its_channel_and_then_joins_the_topics_as_hints() -> None:
+    async with opened(Transport.POSTGRES_CHANGES) as desk:
+        await desk.until_used(Transport.POSTGRES_CHANGES)
+        await desk.it.until(lambda: desk.kinds == [FeedUp, FeedUp])  # that they are live is one more gap
+        assert desk.it.link.names == [CHANGES.name, PERSON.name, POOL.name]
+        desk.it.link.listener.on_row(CHANGES, RowMessage({"id": 1}))
+        desk.it.link.listener.on_broadcast(PERSON, LEFT)
+        assert desk.reports[2:] == [FeedRow(RowMessage({"id": 1})), FeedBroadcast(LEFT)]
 
 
-async def test_refused_topics_are_asked_again_only_with_another_token() -> None:
-    async with running() as bench:
-        for number in range(3):
-            await bench.until(
-                lambda number=number: len(bench.links) > number and bench.links[number].token is not None
-            )
-            bench.links[number].inbox.put(Replicating())
-            await bench.until(lambda: bench.kinds()[-1:] == [FeedUp])
-            if number == 1:
-                bench.token_callbacks[0]("token-2")
-            bench.links[number].inbox.put(Lost("next"))
-        await bench.until(lambda: len(bench.links) > 3)
-        assert [link.asked_in for link in bench.links[:3]] == [1, 0, 1]
+async def test_each_word_of_the_server_that_it_replicates_is_passed_on() -> None:
+    async with opened(Transport.POSTGRES_CHANGES) as desk:
+        await desk.it.until(lambda: desk.kinds == [FeedUp, FeedUp])
+        desk.it.link.listener.on_live(CHANGES)
+        assert desk.kinds == [FeedUp] * 3
+        assert desk.it.link.names.count(PERSON.name) == 1
 
 
-async def test_rows_are_passed_on_in_order() -> None:
-    async with running() as bench:
-        await bench.until(lambda: bool(bench.links))
-        for number in range(3):
-            bench.links[0].inbox.put(RowMessage({"number": number}))
-        await bench.until(lambda: len(bench.reports) == 3)
-        assert [report.message.data["number"] for report in bench.reports if isinstance(report, FeedRow)] == [
-            0,
-            1,
-            2,
-        ]
+async def test_refused_hints_cost_nothing() -> None:
+    refused = Behaviour(refuses={PERSON: UNAUTHORIZED, POOL: UNAUTHORIZED})
+    async with opened(Transport.POSTGRES_CHANGES, refused) as desk:
+        await desk.it.until(lambda: bool(desk.it.links) and len(desk.it.link.joins) == 3)
+        await desk.it.settle()
+        assert desk.reports == [FeedUp()]
+        assert desk.uses(Transport.POSTGRES_CHANGES)
 
 
-async def test_a_link_that_never_becomes_live_is_replaced() -> None:
-    async with running() as bench:
-        await bench.until(lambda: bool(bench.links))
-        await bench.pass_time(21)
-        await bench.until(lambda: len(bench.links) >= 2)
-        assert bench.links[0].is_closed
-        (down, *_) = bench.reports
-        assert down == FeedDown("the server did not say that it replicates", 1)
+async def test_a_lost_hint_is_a_gap_when_it_is_back() -> None:
+    async with opened(Transport.POSTGRES_CHANGES) as desk:
+        await desk.it.until(lambda: desk.kinds == [FeedUp, FeedUp])
+        desk.it.link.listener.on_channel_lost(PERSON, "channel_crash")
+        assert desk.kinds == [FeedUp, FeedUp]
+        await desk.it.pass_until(lambda: desk.kinds == [FeedUp] * 3)
+        assert desk.uses(Transport.POSTGRES_CHANGES)
 
 
-async def test_an_answered_heartbeat_keeps_the_link() -> None:
-    async with running() as bench:
-        await bench.until(lambda: bool(bench.links))
-        bench.links[0].inbox.put(Replicating())
-        await bench.pass_time(120)
-        assert len(bench.links) == 1
-        assert len(bench.links[0].heartbeats) >= 6
+async def test_losing_the_channel_of_changes_is_down() -> None:
+    async with opened(Transport.POSTGRES_CHANGES) as desk:
+        await desk.it.until(lambda: desk.kinds == [FeedUp, FeedUp])
+        desk.it.link.listener.on_channel_lost(CHANGES, "channel_crash")
+        assert desk.reports[-1] == FeedDown("channel_crash", 1)
+        assert desk.uses(None)
+        await desk.until_used(Transport.POSTGRES_CHANGES)
+        assert desk.kinds[-1] is FeedUp
 
 
-async def test_a_half_open_link_is_found_within_twenty_seconds() -> None:
-    async with running(lambda: FakeLink(answers=False)) as bench:
-        await bench.until(lambda: bool(bench.links))
-        bench.links[0].inbox.put(Replicating())
-        await bench.until(lambda: bench.kinds() == [FeedUp])
-        await bench.pass_time(21)
-        assert FeedDown("a heartbeat was not answered", 1) in bench.reports
+# --- broadcast ---------------------------------------------------------------------------------------------
 
 
-async def test_a_lost_link_is_replaced_with_a_fresh_token() -> None:
-    async with running() as bench:
-        await bench.until(lambda: bool(bench.links and bench.links[0].token))
-        bench.token = "token-2"
-        bench.links[0].inbox.put(Lost("channel closed"))
-        await bench.until(lambda: len(bench.links) == 2 and bench.links[1].token == "token-2")
-        assert bench.reports == [FeedDown("channel closed", 1)]
+async def test_broadcast_is_live_when_every_topic_is() -> None:
+    async with opened(Transport.BROADCAST, Behaviour(says_live=False)) as desk:
+        await desk.it.until(lambda: bool(desk.it.links) and len(desk.it.link.joins) == 2)
+        await desk.it.settle()
+        desk.it.link.listener.on_live(PERSON)
+        assert (desk.reports, desk.feed.transport) == ([], None)
+        desk.it.link.listener.on_live(POOL)
+        assert (desk.reports, desk.feed.transport) == ([FeedUp()], Transport.BROADCAST)
+        assert desk.it.link.names == [PERSON.name, POOL.name]
 
 
-@pytest.mark.parametrize(
-    "failure",
-    [
-        ConnectionFailedError("The connection failed."),
-        ValueError("a library's surprise"),
-        NotSignedInError("no"),
-    ],
-)
-async def test_it_never_gives_up_and_backs_off_with_full_jitter(failure: Exception) -> None:
-    async with running(lambda: FakeLink(fails=failure)) as bench:
-        await bench.until(lambda: len(bench.reports) >= 40)
-        waits = bench.clock.slept[:40]
-        ceilings = [min(30.0, 0.5 * 2**attempt) for attempt in range(40)]
-        assert all(0 <= wait <= ceiling for wait, ceiling in zip(waits, ceilings, strict=True))
-        assert max(waits[8:]) > 15
-        assert [report.attempt for report in bench.reports[:40] if isinstance(report, FeedDown)] == list(
-            range(1, 41)
-        )
+async def test_broadcast_is_down_with_any_topic() -> None:
+    async with opened(Transport.BROADCAST) as desk:
+        await desk.until_used(Transport.BROADCAST)
+        desk.it.link.listener.on_channel_lost(POOL, "channel_crash")
+        assert desk.reports == [FeedUp(), FeedDown("channel_crash", 1)]
+        await desk.until_used(Transport.BROADCAST)
+        assert desk.kinds == [FeedUp, FeedDown, FeedUp]
 
 
-async def test_no_token_is_a_failure_like_any_other() -> None:
-    async with running() as bench:
-        bench.token = NotSignedInError("Nobody is signed in.")
-        await bench.until(lambda: len(bench.reports) >= 3)
-        bench.token = "token-9"
-        await bench.until(lambda: bench.links[-1].token == "token-9")
+async def test_broadcast_that_is_refused_says_why_and_waits_for_another_token() -> None:
+    async with opened(Transport.BROADCAST, Behaviour(refuses={PERSON: UNAUTHORIZED})) as desk:
+        await desk.it.until(lambda: FeedDown(UNAUTHORIZED, 1) in desk.reports)
+        await desk.it.pass_time(60)
+        assert desk.uses(None)
+        assert desk.it.link.names.count(PERSON.name) == 1
+        desk.it.behaviour.refuses.clear()
+        desk.it.renew("token-2")
+        await desk.until_used(Transport.BROADCAST)
 
 
-async def test_back_off_starts_over_only_after_a_minute_of_health() -> None:
-    async with running() as bench:
-        for expected in (1, 2):
-            await bench.until(lambda: bool(bench.links) and bench.links[-1].token is not None)
-            bench.links[-1].inbox.put(Replicating())
-            await bench.pass_time(10)
-            bench.links[-1].inbox.put(Lost("again"))
-            await bench.until(lambda expected=expected: FeedDown("again", expected) in bench.reports)
-        await bench.until(lambda: len(bench.links) == 3 and bench.links[-1].token is not None)
-        bench.links[-1].inbox.put(Replicating())
-        await bench.pass_time(61)
-        bench.links[-1].inbox.put(Lost("after a minute"))
-        await bench.until(lambda: FeedDown("after a minute", 1) in bench.reports)
+async def test_a_server_that_never_says_live_is_believed_when_broadcast_was_asked_for() -> None:
+    async with opened(Transport.BROADCAST, Behaviour(says_live=False)) as desk:
+        await desk.until_used(Transport.BROADCAST)
+        assert set(desk.it.link.names) == {PERSON.name, POOL.name}
 
 
-async def test_a_newer_token_reaches_the_open_link() -> None:
-    async with running() as bench:
-        await bench.until(lambda: bool(bench.links and bench.links[0].token))
-        bench.token = "token-2"
-        for callback in bench.token_callbacks:
-            callback("token-2")
-        await bench.until(lambda: bench.links[0].pushed == ["token-2"])
+# --- auto --------------------------------------------------------------------------------------------------
 
 
-async def test_a_full_inbox_is_a_loss_not_a_leak() -> None:
-    inbox, clock = Inbox(limit=3), ManualClock()
-    for _ in range(4):
-        inbox.put(Replicating())
-    assert await inbox.next(clock, 0) == Lost("too many messages at once")
-    assert await inbox.next(clock, 0) is None
+async def test_auto_is_broadcast_where_all_topics_let_us_in() -> None:
+    async with opened(Transport.AUTO) as desk:
+        await desk.until_used(Transport.BROADCAST)
+        assert desk.reports == [FeedUp()]
+        assert desk.it.link.names == [PERSON.name, POOL.name]
+
+
+@pytest.mark.parametrize("refused", [(PERSON,), (POOL,), (PERSON, POOL)])
+async def test_auto_takes_postgres_changes_where_one_is_refused(
+    refused: tuple[Channel, ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    behaviour = Behaviour(refuses=dict.fromkeys(refused, UNAUTHORIZED))
+    with caplog.at_level(logging.INFO, "jamestronic_sdk"):
+        async with opened(Transport.AUTO, behaviour) as desk:
+            await desk.until_used(Transport.POSTGRES_CHANGES)
+            await desk.it.pass_time(60)
+            assert set(desk.kinds) == {FeedUp}
+            assert desk.it.link.names[-1] == CHANGES.name
+    said = [one for one in caplog.messages if "broadcast is not possible" in one]
+    assert said == [f"broadcast is not possible, postgres_changes is used instead: {UNAUTHORIZED}"]
+
+
+async def test_auto_takes_postgres_changes_where_a_topic_keeps_failing_and_comes_back() -> None:
+    behaviour = Behaviour(refuses={PERSON: "MissingPartition: no partition"})
+    async with opened(Transport.AUTO, behaviour) as desk:
+        await desk.until_used(Transport.POSTGRES_CHANGES)
+        assert desk.reports[0] == FeedDown("MissingPartition: no partition", 1)
+        behaviour.refuses.clear()
+        await desk.until_used(Transport.BROADCAST)
+        assert desk.kinds[-1] is FeedUp
+        await desk.it.until(lambda: desk.it.link.left[-1:] == [CHANGES.name])
+
+
+async def test_auto_takes_postgres_changes_where_the_server_does_not_confirm() -> None:
+    """And keeps the topics as hints: a reply to the join alone does not prove that anything arrives."""
+    async with opened(Transport.AUTO, Behaviour(says_live=False)) as desk:
+        await desk.it.pass_until(lambda: bool(desk.it.links) and CHANGES.name in desk.it.link.names)
+        await desk.it.settle()
+        desk.it.link.listener.on_live(CHANGES)
+        assert desk.uses(Transport.POSTGRES_CHANGES)
+        for topic in TOPICS:
+            desk.it.link.listener.on_live(topic)
+        assert desk.uses(Transport.BROADCAST)
+
+
+async def test_auto_falls_back_when_broadcast_stops_being_possible_and_says_so() -> None:
+    async with opened(Transport.AUTO) as desk:
+        await desk.until_used(Transport.BROADCAST)
+        reason = "You no longer have permission to read from this Channel topic: tickets:pool"
+        desk.it.behaviour.refuses[POOL] = UNAUTHORIZED
+        desk.it.link.listener.on_channel_lost(POOL, reason)
+        assert desk.reports == [FeedUp(), FeedDown(reason, 1)]
+        await desk.until_used(Transport.POSTGRES_CHANGES)
+        # Another token may have other rights.
+        desk.it.behaviour.refuses.clear()
+        desk.it.renew("token-2")
+        await desk.until_used(Transport.BROADCAST)
+
+
+async def test_auto_keeps_its_mind_over_a_reconnect() -> None:
+    """What was refused with this token is not asked for again: each such answer stops the socket for 5 s."""
+    async with opened(Transport.AUTO, Behaviour(refuses={POOL: UNAUTHORIZED})) as desk:
+        await desk.until_used(Transport.POSTGRES_CHANGES)
+        desk.it.link.lose()
+        await desk.it.until(lambda: len(desk.it.links) == 2)
+        assert desk.uses(None)
+        await desk.until_used(Transport.POSTGRES_CHANGES)
+        assert POOL.name not in desk.it.link.names
+
+
+async def test_a_second_store_knows_at_once_what_was_refused() -> None:
+    async with opened(Transport.AUTO, Behaviour(refuses={POOL: UNAUTHORIZED})) as desk:
+        await desk.until_used(Transport.POSTGRES_CHANGES)
+        second = Desk(desk.it, Transport.AUTO)
+        await second.until_used(Transport.POSTGRES_CHANGES)
+        assert desk.it.link.names.count(POOL.name) == 1
+        await second.close()
+
+
+async def test_an_overview_that_falls_back_has_a_channel_beside_its_topic() -> None:
+    """Both are called tickets:admin, and a socket has each topic once."""
+    async with bench(Behaviour(refuses={ADMIN: UNAUTHORIZED})) as it:
+        desk = Desk(it, Transport.AUTO, ADMIN_CHANGES, (ADMIN,))
+        await desk.until_used(Transport.POSTGRES_CHANGES)
+        assert it.link.names == ["tickets:admin", "tickets:admin:changes"]
+        await desk.close()
+
+
+# --- life --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("transport", Transport)
+async def test_a_lost_socket_is_told_once_and_comes_back(transport: Transport) -> None:
+    async with opened(transport) as desk:
+        await desk.it.pass_until(lambda: desk.feed.transport is not None)
+        before = desk.feed.transport
+        await desk.it.settle()
+        desk.reports.clear()
+        desk.it.link.lose("gone")
+        await desk.it.until(lambda: bool(desk.reports))
+        assert (desk.reports, desk.feed.transport) == ([FeedDown("gone", 1)], None)
+        await desk.until_used(before)
+
+
+async def test_without_topics_there_is_only_postgres_changes() -> None:
+    async with bench() as it:
+        desk = Desk(it, Transport.AUTO, topics=())
+        await desk.until_used(Transport.POSTGRES_CHANGES)
+        assert it.link.names == [CHANGES.name]
+        await desk.close()
+
+
+async def test_on_a_closed_client_it_says_so_and_waits_to_be_ended() -> None:
+    async with bench() as it:
+        it.is_closed = True
+        desk = Desk(it, Transport.AUTO)
+        await it.until(lambda: desk.reports == [FeedDown("The client was closed.", 1)])
+        await desk.close()
+        assert desk.task.cancelled()
+
+
+async def test_many_stores_open_and_close_at_once_on_one_socket() -> None:
+    async with bench() as it, asyncio.timeout(20):
+
+        async def live_and_die(number: int) -> None:
+            desk = Desk(it, list(Transport)[number % 3])
+            for _ in range(number * 5 % 60):
+                await asyncio.sleep(0)
+            assert len(it.open_links) <= 1
+            await desk.close()
+
+        async with asyncio.TaskGroup() as tasks:
+            for number in range(30):
+                tasks.create_task(live_and_die(number))
+        await it.until(lambda: it.open_links == [] and all(task.done() for task in it.spawned))

@@ -16,6 +16,7 @@ from jamestronic_sdk.store.events import (
     Certainty,
     Source,
     TicketAssigned,
+    TicketConflicted,
     TicketCreated,
     TicketEvent,
     TicketRemoved,
@@ -24,7 +25,9 @@ from jamestronic_sdk.store.events import (
 )
 from jamestronic_sdk.store.protocol import (
     TRANSITIONS,
+    Background,
     CancelRead,
+    ClearTimer,
     Close,
     CloseFeed,
     Count,
@@ -33,11 +36,13 @@ from jamestronic_sdk.store.protocol import (
     EngineConfig,
     FeedLive,
     FeedLost,
+    Foreground,
     FreshnessKind,
     GapFound,
     Input,
     LookupDone,
     OpenFeed,
+    PairsDone,
     Publish,
     ReadDone,
     ReadFailed,
@@ -45,6 +50,7 @@ from jamestronic_sdk.store.protocol import (
     RefreshAsked,
     Removal,
     ReportFailure,
+    ReportStatus,
     Resolve,
     RowChanged,
     RowDeleted,
@@ -58,6 +64,10 @@ from jamestronic_sdk.store.protocol import (
     SyncDone,
     Timer,
     TimerFired,
+    Woke,
+    WriteBegun,
+    WriteDone,
+    WriteFailed,
 )
 from jamestronic_sdk.store.seen import hash_of
 from jamestronic_sdk.store.views import View
@@ -147,6 +157,9 @@ def test_every_cell_of_the_status_table(status: StoreStatus | None, signal: Sign
     impossible = {
         (None, Signal.VERIFIED),
         (None, Signal.FEED_LOST),
+        (None, Signal.PAUSE),
+        *((other, Signal.RESUME) for other in (None, *StoreStatus) if other is not StoreStatus.PAUSED),
+        *((StoreStatus.PAUSED, other) for other in (Signal.VERIFIED, Signal.FEED_LOST, Signal.PAUSE)),
         *((other, Signal.START) for other in StoreStatus),
         *((StoreStatus.CLOSED, other) for other in Signal),
     }
@@ -489,10 +502,10 @@ def test_tombstones_are_bounded_by_number_and_age() -> None:
     bench = Bench(View.technician(ALICE), config=EngineConfig(tombstone_limit=10, tombstone_ttl=60))
     for number in range(100):
         bench.row(bobs(1, number=number))
-    assert len(bench.engine._tombstones) == 10
+    assert len(bench.engine._ledger.tombstones) == 10
     bench.feed(TimerFired(Timer.READ), after=61.0)
     bench.read()
-    assert len(bench.engine._tombstones) == 0
+    assert len(bench.engine._ledger.tombstones) == 0
 
 
 def test_a_refresh_is_answered_by_a_read_that_began_after_it_was_asked() -> None:
@@ -553,6 +566,12 @@ class LogBench(Bench):
     ) -> list[Effect]:
         assert self.running.kind is ReadKind.SYNC
         return self.feed(SyncDone(self.running.read_id, is_snapshot, upserts, removed, cursor, AT))
+
+    def compare(self, *rows: Ticket) -> list[Effect]:
+        """Answer the comparison in flight; the proof looks again at once."""
+        assert self.running.kind is ReadKind.PAIRS
+        pairs = tuple((row.id, row.version) for row in rows)
+        return self.feed(PairsDone(self.running.read_id, pairs, AT))
 
     def answer_digest(self, *rows: Ticket) -> list[Effect]:
         assert self.running.kind is ReadKind.DIGEST
@@ -636,13 +655,46 @@ def test_a_digest_that_the_log_explains_is_no_drift() -> None:
     assert bench.engine.is_idle
 
 
-def test_a_digest_that_nothing_explains_costs_the_cursor() -> None:
+def test_a_digest_that_nothing_explains_is_mended_by_comparing_versions() -> None:
+    """One row left, one came and one changed, and the log told nothing of it."""
+    bench = LogBench(View.technician(ALICE), mine(1), mine(1, number=2))
+    bench.feed(TimerFired(Timer.READ), after=61.0)
+    bench.sync()
+    now = (mine(2), mine(1, number=3))
+    bench.answer_digest(*now)
+    bench.sync()
+    bench.compare(*now)
+    assert set(bench.running.ticket_ids) == {ticket_id(1), ticket_id(3)}
+    bench.look_up(*now)
+    assert bench.held == {1: 2, 3: 1}
+    bench.answer_digest(*now)
+    assert bench.engine.is_idle
+    assert Count("drift_full") not in bench.effects
+
+
+def test_a_comparison_that_fails_waits_for_the_next_proof() -> None:
+    bench = LogBench(View.technician(ALICE), mine(1))
+    bench.feed(TimerFired(Timer.READ), after=61.0)
+    bench.sync()
+    bench.answer_digest()
+    bench.sync()
+    assert bench.running.kind is ReadKind.PAIRS
+    bench.feed(ReadFailed(bench.running.read_id, ServerError("no")))
+    assert bench.held == {1: 1}
+    assert bench.engine.is_idle
+
+
+def test_a_digest_that_pairs_do_not_mend_costs_the_cursor() -> None:
     bench = LogBench(View.technician(ALICE), mine(1), mine(1, number=2))
     bench.feed(TimerFired(Timer.READ), after=61.0)
     bench.sync()
     bench.answer_digest(mine(1))
     bench.sync()
     assert Count("drift") in bench.effects
+    bench.compare(mine(1), mine(1, number=2))
+    bench.answer_digest(mine(1))
+    bench.sync()
+    assert Count("drift_full") in bench.effects
     assert bench.running.cursor is None
     bench.sync(mine(1), is_snapshot=True)
     assert bench.held == {1: 1}
@@ -658,3 +710,206 @@ def test_a_message_that_a_ticket_was_lost_is_a_leave_at_once() -> None:
     assert (event.certainty, event.source) == (Certainty.OBSERVED, Source.REALTIME)
     bench.row(mine(4))
     assert bench.held == {}
+
+
+def test_an_older_leave_that_is_told_late_does_not_settle_a_leave_that_was_inferred() -> None:
+    bench = Bench(View.technician(ALICE, includes_pool=True), mine(34))
+    bench.poll()
+    bench.read()
+    bench.feed(RowLeft(Removal(ticket_id(1), 33, is_deleted=False), AT))
+    bench.row(mine(35))
+    assert bench.held == {}
+    assert bench.running.ticket_ids == (ticket_id(1),)
+
+
+# --- rule 12: own writes ----------------------------------------------------------------------------------
+
+
+def shown(bench: Bench, number: int = 1) -> str | None:
+    row = bench.engine.tickets.get(ticket_id(number))
+    return None if row is None else str(row.status)
+
+
+def test_an_own_write_is_shown_at_once_and_told_by_its_answer() -> None:
+    bench = technician(mine(1, status="assigned"))
+    effects = bench.feed(WriteBegun(1, ticket_id(1), {"status": "in_progress"}))
+    assert Publish(()) in effects
+    assert shown(bench) == "in_progress"
+    assert bench.engine.pending == {ticket_id(1)}
+    assert bench.events == []
+    bench.feed(WriteDone(1, mine(2, status="in_progress"), AT))
+    assert shown(bench) == "in_progress"
+    assert bench.engine.pending == frozenset()
+    (event,) = bench.events
+    assert isinstance(event, TicketUpdated)
+    assert event.source is Source.OWN_WRITE
+    assert set(event.changes) == {"status"}
+
+
+def test_an_own_write_that_realtime_tells_first_is_told_once() -> None:
+    bench = technician(mine(1, status="assigned"))
+    bench.feed(WriteBegun(1, ticket_id(1), {"status": "in_progress"}))
+    bench.row(mine(2, status="in_progress"))
+    bench.feed(WriteDone(1, mine(2, status="in_progress"), AT))
+    assert bench.told == [(TicketUpdated, 2)]
+
+
+def test_an_own_write_that_leaves_the_view_is_not_shown() -> None:
+    bench = technician(mine(1))
+    bench.feed(WriteBegun(1, ticket_id(1), {"assigned_technician_id": None}))
+    assert shown(bench) is None
+    bench.feed(WriteFailed(1, is_conflict=False, is_certain=True, received_at=AT))
+    assert shown(bench) is not None
+    assert bench.events == []
+    assert bench.engine.is_idle
+
+
+def test_an_own_write_of_unknown_outcome_is_looked_up() -> None:
+    bench = technician(mine(1, status="assigned"))
+    bench.feed(WriteBegun(1, ticket_id(1), {"status": "in_progress"}))
+    bench.feed(WriteFailed(1, is_conflict=False, is_certain=False, received_at=AT))
+    assert shown(bench) == "assigned"
+    bench.look_up(mine(2, status="in_progress"))
+    assert shown(bench) == "in_progress"
+
+
+def test_a_conflict_is_told_with_both_rows_once_the_newer_one_is_known() -> None:
+    bench = technician(mine(1, status="assigned"))
+    bench.feed(WriteBegun(1, ticket_id(1), {"status": "in_progress"}))
+    bench.feed(WriteFailed(1, is_conflict=True, is_certain=True, received_at=AT))
+    assert shown(bench) == "assigned"
+    bench.look_up(mine(2, status="ready"))
+    update, conflict = bench.events
+    assert isinstance(update, TicketUpdated)
+    assert isinstance(conflict, TicketConflicted)
+    assert (conflict.ticket.status, conflict.attempted.status) == ("ready", "in_progress")
+    assert conflict.previous is not None
+    assert conflict.previous.version == 1
+
+
+def test_a_conflict_about_a_ticket_that_was_lost_says_so() -> None:
+    bench = technician(mine(1))
+    bench.feed(WriteBegun(1, ticket_id(1), {"status": "in_progress"}))
+    bench.feed(WriteFailed(1, is_conflict=True, is_certain=True, received_at=AT))
+    bench.look_up()
+    leave, conflict = bench.events
+    assert isinstance(leave, TicketUnassigned)
+    assert isinstance(conflict, TicketConflicted)
+    assert not conflict.is_in_view
+
+
+def test_a_pending_write_holds_back_no_other_row_and_lies_over_newer_ones() -> None:
+    bench = technician(mine(1, status="assigned"), mine(1, number=2))
+    bench.feed(WriteBegun(1, ticket_id(1), {"status": "in_progress"}))
+    bench.row(mine(5, number=2))
+    bench.row(mine(3, title="New"))
+    row = bench.engine.tickets[ticket_id(1)]
+    assert (row.version, row.title, row.status) == (3, "New", "in_progress")
+    assert bench.told == [(TicketUpdated, 5), (TicketUpdated, 3)]
+
+
+# --- rule 13: background, sleep ---------------------------------------------------------------------------
+
+
+def live(*rows: Ticket) -> Bench:
+    bench = overview(*rows)
+    bench.feed(FeedLive())
+    bench.read(*rows)
+    assert bench.engine.status is StoreStatus.LIVE
+    return bench
+
+
+def test_a_glance_at_another_app_costs_nothing() -> None:
+    bench = live()
+    assert SetTimer(Timer.BACKGROUND, 60.0, 60.0) in bench.feed(Background())
+    effects = bench.feed(Foreground(), after=10.0)
+    assert ClearTimer(Timer.BACKGROUND) in effects
+    assert bench.running.kind is ReadKind.FULL
+    assert bench.engine.status is StoreStatus.LIVE
+
+
+def test_in_the_background_nothing_is_asked_and_the_view_is_stale() -> None:
+    bench = live(make_ticket(1, 1))
+    bench.feed(Background())
+    effects = bench.feed(TimerFired(Timer.BACKGROUND), after=60.0)
+    assert CloseFeed() in effects
+    assert bench.engine.status is StoreStatus.PAUSED
+    assert bench.engine.freshness(bench.now).kind is FreshnessKind.STALE
+    assert len(bench.engine.tickets) == 1
+    for item in (TimerFired(Timer.READ), FeedLost("late"), FeedLive(), GapFound(), Woke(), Background()):
+        effects = bench.feed(item, after=100.0)
+        assert not [effect for effect in effects if isinstance(effect, StartRead | SetTimer | OpenFeed)]
+    assert bench.engine.status is StoreStatus.PAUSED
+
+
+def test_a_refresh_in_the_background_is_answered() -> None:
+    bench = live()
+    bench.feed(Background())
+    bench.feed(TimerFired(Timer.BACKGROUND), after=60.0)
+    bench.feed(RefreshAsked(7))
+    assert Resolve(7, None) in bench.read(make_ticket(1, 1))
+    assert bench.engine.status is StoreStatus.PAUSED
+
+
+def test_back_in_the_foreground_the_feed_begins_anew_and_what_was_missed_is_read() -> None:
+    bench = live()
+    bench.feed(Background())
+    bench.feed(TimerFired(Timer.BACKGROUND), after=60.0)
+    effects = bench.feed(Foreground(), after=600.0)
+    assert OpenFeed() in effects
+    assert bench.engine.is_loading
+    bench.read(make_ticket(1, 1))
+    assert not bench.engine.is_loading
+    assert bench.engine.status is StoreStatus.CONNECTING
+    bench.feed(FeedLive())
+    bench.read(make_ticket(1, 1))
+    assert bench.engine.status is StoreStatus.LIVE
+
+
+def test_after_a_sleep_what_was_missed_is_read_at_once() -> None:
+    bench = live()
+    bench.feed(Woke(), after=3600.0)
+    assert bench.engine.is_loading
+    bench.read(make_ticket(1, 1))
+    assert not bench.engine.is_loading
+    assert bench.held == {1: 1}
+
+
+# --- what is reported ------------------------------------------------------------------------------------
+
+
+def test_a_view_whose_reads_stop_is_reported_stale() -> None:
+    bench = live()
+    bench.effects.clear()
+    bench.feed(TimerFired(Timer.STALE), after=90.0)
+    (report,) = bench.all(ReportStatus)
+    assert report.change.freshness.kind is FreshnessKind.STALE
+    assert report.change.status is StoreStatus.LIVE
+
+
+def test_loading_ends_when_a_read_fails_and_begins_with_its_repetition() -> None:
+    engine = Engine(View.overview())
+    (start,) = [effect for effect in engine.handle(Start(), 0.0) if isinstance(effect, StartRead)]
+    assert engine.is_loading
+    engine.handle(ReadFailed(start.read_id, ServerError("no")), 1.0)
+    assert not engine.is_loading
+    engine.handle(TimerFired(Timer.READ), 2.0)
+    assert engine.is_loading
+
+
+def test_a_status_is_reported_once_and_not_because_it_ages() -> None:
+    bench = live(make_ticket(1, 1))
+    bench.effects.clear()
+    bench.row(make_ticket(1, 2), after=1.0)
+    bench.feed(TimerFired(Timer.RECONCILE), after=0.1)
+    bench.read(make_ticket(1, 2))
+    assert bench.all(ReportStatus) == []
+
+
+def test_settled_is_what_the_view_knows_or_what_left_since() -> None:
+    bench = technician(mine(3))
+    assert bench.engine.has_settled(ticket_id(1), 3)
+    assert not bench.engine.has_settled(ticket_id(1), 4)
+    bench.feed(RowLeft(Removal(ticket_id(1), 5, is_deleted=False), AT))
+    assert bench.engine.has_settled(ticket_id(1), 4)
+    assert not bench.engine.has_settled(ticket_id(2), 1)

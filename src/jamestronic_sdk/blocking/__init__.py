@@ -4,8 +4,24 @@ Names, arguments, answers and errors are those of ``jamestronic_sdk``; what is a
 what is ``async with`` and ``async for`` there is ``with`` and ``for``. ``aclose`` is ``close``.
 """
 
-from jamestronic_sdk.blocking._parts import Admin, Auth, Factors, Notes, Profiles, Table, Tickets
-from jamestronic_sdk.blocking._streams import AuthChanges, EventStream, Stream, TicketPages, TicketQuery
+from jamestronic_sdk.blocking._parts import (
+    Admin,
+    Auth,
+    Factors,
+    Notes,
+    Profiles,
+    StoreCommands,
+    Table,
+    Tickets,
+)
+from jamestronic_sdk.blocking._streams import (
+    AuthChanges,
+    ChangeStream,
+    EventStream,
+    Stream,
+    TicketPages,
+    TicketQuery,
+)
 from jamestronic_sdk.blocking.client import JamesTronic
 from jamestronic_sdk.blocking.store import Subscription, TicketStore
 
@@ -13,11 +29,13 @@ __all__ = [
     "Admin",
     "Auth",
     "AuthChanges",
+    "ChangeStream",
     "EventStream",
     "Factors",
     "JamesTronic",
     "Notes",
     "Profiles",
+    "StoreCommands",
     "Stream",
     "Subscription",
     "Table",

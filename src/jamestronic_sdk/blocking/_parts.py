@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, Generic
 from typing_extensions import override
 
 from jamestronic_sdk._ticket_reads import MAX_PAGE
+from jamestronic_sdk._unset import UNSET
 from jamestronic_sdk.blocking._streams import AuthChanges, TicketQuery
 from jamestronic_sdk.models import TicketT
 
@@ -21,27 +22,38 @@ if TYPE_CHECKING:
     from typing import Unpack
     from uuid import UUID
 
-    from jamestronic_sdk import admin as _admin
-    from jamestronic_sdk import auth as _auth
-    from jamestronic_sdk import factors as _factors
-    from jamestronic_sdk import notes as _notes
-    from jamestronic_sdk import profiles as _profiles
-    from jamestronic_sdk import table as _table
-    from jamestronic_sdk import tickets as _tickets
+    import jamestronic_sdk.admin as _admin
+    import jamestronic_sdk.auth as _auth
+    import jamestronic_sdk.factors as _factors
+    import jamestronic_sdk.notes as _notes
+    import jamestronic_sdk.profiles as _profiles
+    import jamestronic_sdk.store.commands as _commands
+    import jamestronic_sdk.table as _table
+    import jamestronic_sdk.tickets as _tickets
     from jamestronic_sdk._filters import ProfileRef, TicketFilters, TicketOrder
     from jamestronic_sdk._session_keeper import Me, SignOutScope, TokenCallback
     from jamestronic_sdk._ticket_changes import TicketChanges, TicketDigest
+    from jamestronic_sdk._unset import Unset
     from jamestronic_sdk.admin import Account
     from jamestronic_sdk.auth import CodePurpose, CodeSent, OAuthRequest
     from jamestronic_sdk.blocking._portal import Portal
     from jamestronic_sdk.factors import Challenge, Enrolment, FactorRef, FactorRows
-    from jamestronic_sdk.models import NewNote, NewTicket, Note, Profile, Role, TicketPatch, TicketStatus
+    from jamestronic_sdk.models import (
+        NewNote,
+        NewTicket,
+        Note,
+        Profile,
+        Role,
+        Ticket,
+        TicketPatch,
+        TicketStatus,
+    )
     from jamestronic_sdk.notes import NoteRef, NoteRows
     from jamestronic_sdk.profiles import ProfileRows
     from jamestronic_sdk.table import ModelT, TableOperator, TableRow
     from jamestronic_sdk.tickets import TicketRef
 
-__all__ = ["Admin", "Auth", "Factors", "Notes", "Profiles", "Table", "Tickets"]
+__all__ = ["Admin", "Auth", "Factors", "Notes", "Profiles", "StoreCommands", "Table", "Tickets"]
 
 
 class Admin:
@@ -361,8 +373,12 @@ class Auth:
             lambda: self._face.sign_up(email=email, password=password, full_name=full_name)
         )
 
-    def resume(self) -> Me | None:
+    def resume(self, *, renew: bool = True) -> Me | None:
         """Take up the session that the ``session_store`` holds from an earlier run.
+
+        Args:
+            renew: True: renew it at once, which proves that the server still knows it. False: only if its
+                token ends within a minute; for short programs that start often.
 
         Returns:
             The person; None when nothing usable is stored.
@@ -375,7 +391,7 @@ class Auth:
             TransportError: No answer came; the stored session is kept.
             JamesTronicError: As ``sign_in``.
         """
-        return self._portal.run(self._face.resume)
+        return self._portal.run(lambda: self._face.resume(renew=renew))
 
     def change_password(self, password: str) -> None:
         """Give the person who is signed in another password; ends all of their other sessions.
@@ -933,6 +949,14 @@ class Tickets(Generic[TicketT]):
         """
         return self._portal.run(self._face.digest)
 
+    def versions(self) -> builtins.list[tuple[UUID, int]]:
+        """Id and version of every ticket that you may see: what you need to find what you lack.
+
+        Raises:
+            JamesTronicError: One page failed; what was read is dropped.
+        """
+        return self._portal.run(self._face.versions)
+
     def get(self, ticket: TicketRef) -> TicketT:
         """One ticket as it is now.
 
@@ -1184,4 +1208,222 @@ class Tickets(Generic[TicketT]):
                 expected_version=expected_version,
                 idempotency_key=idempotency_key,
             )
+        )
+
+
+class StoreCommands:
+    """The commands of ``jt.tickets``, through a store: ``store.commands.claim(ticket)``.
+
+    ``expected_version`` is by default the version that the store shows, so that nobody decides about a row
+    that has changed meanwhile; None means: whatever it is by now. Who comes too late gets
+    ``ConflictError``, and the store's readers get ``TicketConflicted`` with both rows.
+    """
+
+    __slots__ = ("_face", "_portal")
+
+    def __init__(self, face: _commands.StoreCommands, portal: Portal) -> None:
+        self._face: Final = face
+        self._portal: Final = portal
+
+    @override
+    def __repr__(self) -> str:
+        return self._portal.read(self._face.__repr__)
+
+    def assign(
+        self,
+        ticket: TicketRef,
+        technician: ProfileRef,
+        *,
+        expected_version: int | Unset | None = UNSET,
+        idempotency_key: UUID | str | None = None,
+    ) -> Ticket:
+        """Give a ticket to a technician; an ``open`` one becomes ``assigned``.
+
+        Args:
+            ticket: The ticket, its id, or the id's text.
+            technician: The technician's profile, its id, or the id's text.
+            expected_version: Not given: the version that the store shows. None: whatever it is by now.
+            idempotency_key: As in ``jt.tickets.assign``.
+
+        Returns:
+            The row after the change.
+
+        Raises:
+            ConflictError: Somebody was faster; the store looks the ticket up by itself.
+            StoreClosedError: The store is closed.
+            JamesTronicError: As in ``jt.tickets.assign``; the row is shown as it was.
+        """
+        return self._portal.run(
+            lambda: self._face.assign(
+                ticket, technician, expected_version=expected_version, idempotency_key=idempotency_key
+            )
+        )
+
+    def unassign(
+        self,
+        ticket: TicketRef,
+        *,
+        expected_version: int | Unset | None = UNSET,
+        idempotency_key: UUID | str | None = None,
+    ) -> Ticket:
+        """Take a ticket from its technician; work that was begun becomes ``open``.
+
+        Args:
+            ticket: The ticket, its id, or the id's text.
+            expected_version: As in ``assign``.
+            idempotency_key: As in ``jt.tickets.assign``.
+
+        Returns:
+            The row after the change.
+
+        Raises:
+            JamesTronicError: As in ``assign``.
+        """
+        return self._portal.run(
+            lambda: self._face.unassign(
+                ticket, expected_version=expected_version, idempotency_key=idempotency_key
+            )
+        )
+
+    def claim(
+        self,
+        ticket: TicketRef,
+        *,
+        expected_version: int | Unset | None = UNSET,
+        idempotency_key: UUID | str | None = None,
+    ) -> Ticket:
+        """Take an unassigned ticket for yourself, as a technician.
+
+        Args:
+            ticket: The ticket, its id, or the id's text.
+            expected_version: As in ``assign``.
+            idempotency_key: As in ``jt.tickets.assign``.
+
+        Returns:
+            The row after the change.
+
+        Raises:
+            JamesTronicError: As in ``assign``.
+        """
+        return self._portal.run(
+            lambda: self._face.claim(
+                ticket, expected_version=expected_version, idempotency_key=idempotency_key
+            )
+        )
+
+    def release(
+        self,
+        ticket: TicketRef,
+        *,
+        expected_version: int | Unset | None = UNSET,
+        idempotency_key: UUID | str | None = None,
+    ) -> Ticket:
+        """Put your ticket back into the pool, as its technician.
+
+        Args:
+            ticket: The ticket, its id, or the id's text.
+            expected_version: As in ``assign``.
+            idempotency_key: As in ``jt.tickets.assign``.
+
+        Returns:
+            The row after the change.
+
+        Raises:
+            JamesTronicError: As in ``assign``.
+        """
+        return self._portal.run(
+            lambda: self._face.release(
+                ticket, expected_version=expected_version, idempotency_key=idempotency_key
+            )
+        )
+
+    def set_status(
+        self,
+        ticket: TicketRef,
+        status: TicketStatus | str,
+        *,
+        expected_version: int | Unset | None = UNSET,
+        idempotency_key: UUID | str | None = None,
+    ) -> Ticket:
+        """Move a ticket to another status.
+
+        Args:
+            ticket: The ticket, its id, or the id's text.
+            status: The status after the change.
+            expected_version: As in ``assign``.
+            idempotency_key: As in ``jt.tickets.assign``.
+
+        Returns:
+            The row after the change.
+
+        Raises:
+            BadRequestError: The step is not allowed from the present status.
+            JamesTronicError: As in ``assign``.
+        """
+        return self._portal.run(
+            lambda: self._face.set_status(
+                ticket, status, expected_version=expected_version, idempotency_key=idempotency_key
+            )
+        )
+
+    def schedule_transport(
+        self,
+        ticket: TicketRef,
+        transporter: ProfileRef,
+        scheduled_at: datetime,
+        *,
+        expected_version: int | Unset | None = UNSET,
+        idempotency_key: UUID | str | None = None,
+    ) -> Ticket:
+        """Have the device of a ticket moved.
+
+        Args:
+            ticket: The ticket, its id, or the id's text.
+            transporter: The transporter's profile, its id, or the id's text.
+            scheduled_at: When; an aware ``datetime``.
+            expected_version: As in ``assign``.
+            idempotency_key: As in ``jt.tickets.assign``.
+
+        Returns:
+            The row after the change.
+
+        Raises:
+            JamesTronicError: As in ``assign``.
+        """
+        return self._portal.run(
+            lambda: self._face.schedule_transport(
+                ticket,
+                transporter,
+                scheduled_at,
+                expected_version=expected_version,
+                idempotency_key=idempotency_key,
+            )
+        )
+
+    def update(
+        self,
+        ticket: TicketRef,
+        patch: TicketPatch | None = None,
+        /,
+        *,
+        expected_version: int | Unset | None = UNSET,
+        **fields: object,
+    ) -> Ticket:
+        """Change plain columns of a ticket; status and people have commands of their own.
+
+        Args:
+            ticket: The ticket, its id, or the id's text.
+            patch: What to change; or give it as keywords: ``update(ticket, title="...")``.
+            expected_version: As in ``assign``.
+            **fields: The fields of ``TicketPatch``.
+
+        Returns:
+            The row after the change.
+
+        Raises:
+            InvalidInputError: A field is malformed or unknown, or none was given; nothing was sent.
+            JamesTronicError: As in ``assign``.
+        """
+        return self._portal.run(
+            lambda: self._face.update(ticket, patch, expected_version=expected_version, **fields)
         )

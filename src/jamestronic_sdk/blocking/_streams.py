@@ -10,6 +10,7 @@ from typing_extensions import override
 from jamestronic_sdk._auth_changes import AuthChange
 from jamestronic_sdk.models import TicketT
 from jamestronic_sdk.store.events import TicketEvent
+from jamestronic_sdk.store.streams import StoreChange
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from jamestronic_sdk.blocking._portal import Portal
     from jamestronic_sdk.store import streams
 
-__all__ = ["AuthChanges", "EventStream", "Stream", "TicketPages", "TicketQuery"]
+__all__ = ["AuthChanges", "ChangeStream", "EventStream", "Stream", "TicketPages", "TicketQuery"]
 
 _T = TypeVar("_T")
 
@@ -179,3 +180,15 @@ class EventStream(Stream[TicketEvent]):
     def merged(self) -> int:
         """How many events were merged into others because the reader was slow."""
         return self._events.merged
+
+    @property
+    def waiting(self) -> int:
+        """How many events wait for the reader."""
+        return self._portal.read(lambda: self._events.waiting)
+
+
+class ChangeStream(Stream[StoreChange]):
+    """The whole picture each time that there is something to redraw, for one reader; the first item at once.
+
+    However much happens while the reader draws, one item waits: the newest picture with all events.
+    """

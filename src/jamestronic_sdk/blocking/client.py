@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from jamestronic_sdk._clock import Clock
+    from jamestronic_sdk.realtime.channels import Transport, TransportName
     from jamestronic_sdk.retry import RetryPolicy
     from jamestronic_sdk.sessions import SessionStore
     from jamestronic_sdk.settings import Settings
@@ -197,8 +198,10 @@ class JamesTronic(Generic[TicketT]):
         self,
         view: View | None = None,
         *,
+        transport: Transport | TransportName = "auto",
         poll_interval: float = 30.0,
         live_interval: float | None = None,
+        background_delay: float = 60.0,
         ready_timeout: float | None = 30.0,
         read_timeout: float = 60.0,
     ) -> TicketStore:
@@ -207,21 +210,28 @@ class JamesTronic(Generic[TicketT]):
         Args:
             view: Which tickets, and from whose eyes; None follows the signed-in role (with a service key:
                 all tickets).
+            transport: How it is told of changes: ``broadcast`` by the database's own messages on private
+                topics (needs ``070_broadcast.sql``), ``postgres_changes`` by Realtime's stream of rows;
+                ``auto`` takes broadcast where the database lets the signed-in person in.
             poll_interval: Seconds between reads while Realtime is down (plus or minus 20 %).
             live_interval: Seconds between safety reads while Realtime is up; None takes ``poll_interval``
                 for views that can lose a ticket without an event, and twice that for admins and staff.
+            background_delay: Seconds in the background (``store.background``) before the store pauses.
             ready_timeout: Seconds that entering waits for the first complete state; None waits for ever.
             read_timeout: Seconds for one read of the view, all pages together.
 
         Raises:
             NotSignedInError: No view is given, and nobody is signed in.
-            ConfigurationError: An interval is not positive, or the role is unknown to this version.
+            ConfigurationError: An interval is not positive, the role is unknown to this version, or
+                broadcast is wanted where nobody is signed in.
         """
         store = self._portal.read(
             lambda: self._face.ticket_store(
                 view,
+                transport=transport,
                 poll_interval=poll_interval,
                 live_interval=live_interval,
+                background_delay=background_delay,
                 ready_timeout=ready_timeout,
                 read_timeout=read_timeout,
             )

@@ -10,23 +10,26 @@ from typing import TYPE_CHECKING, Final, Self
 
 from typing_extensions import override
 
+from jamestronic_sdk.blocking._parts import StoreCommands
 from jamestronic_sdk.blocking._portal import SubscriberThread
-from jamestronic_sdk.blocking._streams import EventStream, Stream
+from jamestronic_sdk.blocking._streams import ChangeStream, EventStream, Stream
 from jamestronic_sdk.errors import ClientClosedError, InvalidInputError, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
     from types import TracebackType
+    from uuid import UUID
 
     from jamestronic_sdk.blocking._portal import Portal
+    from jamestronic_sdk.realtime.channels import Transport
     from jamestronic_sdk.store import store as async_store
-    from jamestronic_sdk.store.audience import StatusChange
     from jamestronic_sdk.store.board import TicketBoard
     from jamestronic_sdk.store.events import TicketEvent
     from jamestronic_sdk.store.metrics import StoreMetrics
-    from jamestronic_sdk.store.protocol import Freshness, StoreStatus
+    from jamestronic_sdk.store.protocol import Freshness, StatusChange, StoreStatus
     from jamestronic_sdk.store.views import View
+    from jamestronic_sdk.tickets import TicketRef
 
 __all__ = ["Subscription", "TicketStore"]
 
@@ -84,13 +87,34 @@ class TicketStore:
         return self._portal.read(lambda: copy.deepcopy(self._face.metrics))
 
     @property
+    def commands(self) -> StoreCommands:
+        """The commands of ``jt.tickets``, shown in ``tickets`` at once while they are under way."""
+        return StoreCommands(self._portal.read(lambda: self._face.commands), self._portal)
+
+    @property
+    def pending(self) -> frozenset[UUID]:
+        """The tickets with an own write under way."""
+        return self._portal.read(lambda: self._face.pending)
+
+    @property
+    def is_loading(self) -> bool:
+        """Whether what a person waits for is being read: the first state, a refresh, or all that was missed.
+
+        False while a failed read waits for its repetition: then ``freshness`` says why the view is old.
+        """
+        return self._portal.read(lambda: self._face.is_loading)
+
+    @property
     def tickets(self) -> TicketBoard:
-        """The tickets in the view, as an immutable picture of this moment; cheap while nothing changes."""
+        """The tickets in the view, as an immutable picture of this moment; cheap while nothing changes.
+
+        Own writes under way (``commands``) are shown as if they had succeeded; ``pending`` names them.
+        """
         return self._portal.read(lambda: self._face.tickets)
 
     @property
     def status(self) -> StoreStatus:
-        """How the store learns of changes: ``connecting``, ``live``, ``polling`` or ``closed``."""
+        """How the store learns of changes: connecting, live, polling, paused or closed."""
         return self._portal.read(lambda: self._face.status)
 
     @property
@@ -106,6 +130,11 @@ class TicketStore:
         each read is a whole one, and a ticket that went to somebody else is noticed by its absence.
         """
         return self._portal.read(lambda: self._face.reads_change_log)
+
+    @property
+    def transport(self) -> Transport | None:
+        """What tells of changes now: ``broadcast`` or ``postgres_changes``; None while nothing is live."""
+        return self._portal.read(lambda: self._face.transport)
 
     @property
     def freshness(self) -> Freshness:
@@ -127,12 +156,30 @@ class TicketStore:
         )
 
     def statuses(self) -> Stream[StatusChange]:
-        """The status now, and every change of it, as an iterator; each step waits for the next one.
+        """Status, freshness and loading now, and whenever one of them changes, as an iterator.
 
         Raises:
             StoreClosedError: The store is closed.
         """
         return Stream(self._portal.read(self._face.statuses), self._portal)
+
+    def changes(self, *, interval: float = 0.0) -> ChangeStream:
+        """What to draw, now and whenever there is something to redraw, as an iterator.
+
+        An item is the whole picture of its moment, with all that happened since the one before. While the
+        reader draws, changes are gathered: there is never more than one item behind. ::
+
+            for change in store.changes(interval=0.05):
+                draw(change.tickets, change.freshness, is_busy=change.is_loading)
+
+        Args:
+            interval: Seconds between items, at least; 0.05 is twenty redraws per second.
+
+        Raises:
+            InvalidInputError: ``interval`` is negative.
+            StoreClosedError: The store is closed.
+        """
+        return ChangeStream(self._portal.read(lambda: self._face.changes(interval=interval)), self._portal)
 
     def subscribe(self, callback: Callable[[TicketEvent], object], *, initial: bool = False) -> Subscription:
         """Call a function with every event from now on, in a thread of this subscription.
@@ -192,6 +239,43 @@ class TicketStore:
             StoreClosedError: The store is closed.
         """
         self._portal.run(lambda: self._face.refresh(timeout=timeout))
+
+    def settled(self, ticket: TicketRef, version: int, *, timeout: float | None = 30.0) -> None:
+        """Wait until the view knows this version of a ticket, a newer one, or that it left since.
+
+        For a write that went another way than ``commands``: afterwards ``tickets`` is at least as new. What
+        Realtime does not bring within a second is read.
+
+        Args:
+            ticket: The ticket, its id, or the id's text.
+            version: Of the row that the write answered.
+            timeout: Seconds; None waits for ever.
+
+        Raises:
+            JamesTronicError: The read failed; the store goes on by itself.
+            RequestTimeoutError: Not in time; the store goes on.
+            StoreClosedError: The store was closed meanwhile.
+        """
+        self._portal.run(lambda: self._face.settled(ticket, version, timeout=timeout))
+
+    def background(self) -> None:
+        """Nobody looks at the view now: after a minute, the channel is left and nothing is asked.
+
+        The view stays as it is and is called ``stale``. ``foreground`` ends that; call both as often as you
+        like.
+
+        Raises:
+            StoreClosedError: The store is closed.
+        """
+        self._portal.read(self._face.background)
+
+    def foreground(self) -> None:
+        """Somebody looks at the view again, or might think that it is old: read at once, and go live again.
+
+        Raises:
+            StoreClosedError: The store is closed.
+        """
+        self._portal.read(self._face.foreground)
 
     # --- life --------------------------------------------------------------------------------------
 

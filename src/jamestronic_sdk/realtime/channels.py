@@ -1,4 +1,4 @@
-"""The names of Realtime channels, without the ``realtime:`` that the wire puts before them.
+"""Channels: their names, without the ``realtime:`` that the wire puts before them, and what they carry.
 
 Promises:
     Admins and staff share one name; everybody else has one per session, so that two devices of one
@@ -10,7 +10,9 @@ Never:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final, Literal
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -18,16 +20,53 @@ if TYPE_CHECKING:
 __all__ = [
     "OVERVIEW_CHANNEL",
     "POOL_TOPIC",
+    "Channel",
+    "TableBinding",
+    "Transport",
+    "TransportName",
     "own_channel",
     "person_topic",
 ]
 
 OVERVIEW_CHANNEL: Final = "tickets:admin"
-"""Admins and staff; ``realtime:tickets:admin`` in frames."""
+"""Admins and staff; ``realtime:tickets:admin`` in frames. Private, it is their topic of broadcasts."""
 
 
 POOL_TOPIC: Final = "tickets:pool"
 """Private: the unassigned tickets, for technicians (``070_broadcast.sql``)."""
+
+
+class Transport(StrEnum):
+    """How a store is told of changes."""
+
+    AUTO = "auto"
+    """``BROADCAST`` where the database lets us into its private topics, else ``POSTGRES_CHANGES``."""
+    BROADCAST = "broadcast"
+    """By the database's own messages on private topics; needs ``070_broadcast.sql``."""
+    POSTGRES_CHANGES = "postgres_changes"
+    """By Realtime's stream of row changes."""
+
+
+TransportName = Literal["auto", "broadcast", "postgres_changes"]
+"""``Transport`` for those who write it out."""
+
+
+@dataclass(frozen=True, slots=True)
+class TableBinding:
+    """A table whose changes a channel carries."""
+
+    table: str
+    schema: str = "public"
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """What is joined; equal channels are joined once per socket, however many stores hold them."""
+
+    name: str
+    is_private: bool = False
+    """Carries broadcasts to those whom the database lets in."""
+    tables: tuple[TableBinding, ...] = ()
 
 
 def person_topic(profile_id: UUID) -> str:

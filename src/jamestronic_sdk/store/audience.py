@@ -7,39 +7,39 @@ Promises:
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from jamestronic_sdk.errors import Retry
 from jamestronic_sdk.store.metrics import StoreMetrics
-from jamestronic_sdk.store.streams import EventStream, Stream
+from jamestronic_sdk.store.protocol import StoreStatus
+from jamestronic_sdk.store.streams import ChangeStream, EventStream, Stream
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from jamestronic_sdk._clock import Clock
     from jamestronic_sdk.errors import JamesTronicError
     from jamestronic_sdk.store.events import TicketEvent
-    from jamestronic_sdk.store.protocol import StoreStatus
+    from jamestronic_sdk.store.protocol import StatusChange
+    from jamestronic_sdk.store.streams import StoreChange
     from jamestronic_sdk.store.views import View
 
-__all__ = ["Audience", "StatusChange"]
+__all__ = ["EVENT_LIMIT", "Audience"]
+
+EVENT_LIMIT: Final = 1024
+"""Events that may wait for one reader before they are merged per ticket."""
 
 _STATUS_LIMIT: Final = 64
 """Status changes that may wait for one reader; the oldest are dropped, the newest is what counts."""
 
 
-@dataclass(frozen=True, slots=True)
-class StatusChange:
-    """The store learns of changes in another way than before."""
-
-    status: StoreStatus
-    reason: str | None
-    """Why it is not live, in one line."""
-
-
 class Audience:
     """What the driver tells (``driver.Listener``), spread to whoever listens."""
 
-    def __init__(self, view: View) -> None:
-        self.metrics: Final = StoreMetrics()
+    def __init__(self, view: View, clock: Clock) -> None:
+        self._metrics: Final = StoreMetrics()
+        self._clock: Final = clock
+        self._not_live_since: float | None = None
         self.last_error: JamesTronicError | None = None
         """Of the newest failed read."""
         self.fatal_error: JamesTronicError | None = None
@@ -49,8 +49,15 @@ class Audience:
         self._view: Final = view
         self._event_streams: set[EventStream] = set()
         self._status_streams: set[Stream[StatusChange]] = set()
+        self._change_streams: set[ChangeStream] = set()
         self._refreshes: dict[int, asyncio.Future[None]] = {}
         self._next_token = 1
+
+    @property
+    def metrics(self) -> StoreMetrics:
+        """Counts and durations, as of now."""
+        self._metrics.queue_depth = sum(stream.waiting for stream in self._event_streams)
+        return self._metrics
 
     # --- joining -----------------------------------------------------------------------------------
 
@@ -66,6 +73,15 @@ class Audience:
         self._status_streams = {stream for stream in self._status_streams if not stream.is_closed}
         stream: Stream[StatusChange] = Stream(_STATUS_LIMIT)
         self._status_streams.add(stream)
+        return stream
+
+    def add_change_stream(
+        self, picture: Callable[[tuple[TicketEvent, ...]], StoreChange], interval: float
+    ) -> ChangeStream:
+        """A new reader of what to redraw."""
+        self._change_streams = {stream for stream in self._change_streams if not stream.is_closed}
+        stream = ChangeStream(picture, EventStream(EVENT_LIMIT, self._view), self._clock, interval)
+        self._change_streams.add(stream)
         return stream
 
     def expect_refresh(self) -> tuple[int, asyncio.Future[None]]:
@@ -84,15 +100,25 @@ class Audience:
     def on_publish(self, events: tuple[TicketEvent, ...]) -> None:
         """The view changed."""
         for event in events:
-            self.metrics.record(event)
+            self._metrics.record(event)
             for stream in self._event_streams:
                 stream.put(event)
+        for changes in self._change_streams:
+            changes.add(events)
         self.changed.set()
 
-    def on_status(self, status: StoreStatus, reason: str | None) -> None:
-        """The status changed."""
+    def on_status(self, change: StatusChange) -> None:
+        """How much the view can be trusted changed."""
+        if change.status is StoreStatus.LIVE:
+            if self._not_live_since is not None:
+                self.on_measured("time_to_live", self._clock.now() - self._not_live_since)
+            self._not_live_since = None
+        elif self._not_live_since is None:
+            self._not_live_since = self._clock.now()
         for stream in self._status_streams:
-            stream.put(StatusChange(status, reason))
+            stream.put(change)
+        for changes in self._change_streams:
+            changes.add(())
         self.changed.set()
 
     def on_resolve(self, token: int, error: JamesTronicError | None) -> None:
@@ -114,7 +140,11 @@ class Audience:
 
     def on_count(self, metric: str, amount: int) -> None:
         """Add to a metric."""
-        self.metrics.counts[metric] += amount
+        self._metrics.counts[metric] += amount
+
+    def on_measured(self, name: str, seconds: float) -> None:
+        """Add to a metric of durations."""
+        self._metrics.measure(name, seconds)
 
     def end(self, error: JamesTronicError | None, unanswered: JamesTronicError) -> None:
         """The store is over: iterations end (or raise ``error``), waiting refreshes raise."""
@@ -122,6 +152,8 @@ class Audience:
             events.end(error)
         for statuses in self._status_streams:
             statuses.end(error)
+        for changes in self._change_streams:
+            changes.end(error)
         for answer in self._refreshes.values():
             if not answer.done():
                 answer.set_exception(error or unanswered)

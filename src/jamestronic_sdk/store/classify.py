@@ -15,7 +15,10 @@ visible                deleted / not visible           unassigned    removed
                                                        if mine,
                                                        else removed
 visible, not mine      visible, not mine               updated       updated
+mine                   mine, but filtered out          removed       removed
 =====================  ==============================  ============  ==================================
+
+An overview of one technician's tickets is classified as that technician's own view.
 
 Promises:
     Only what the store itself held decides; the type of the message on the wire and its
@@ -38,7 +41,6 @@ from jamestronic_sdk.store.events import (
     TicketUnassigned,
     TicketUpdated,
 )
-from jamestronic_sdk.store.views import ViewKind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,29 +53,37 @@ __all__ = ["changes_between", "classify"]
 _BOOKKEEPING = frozenset({"version", "updated_at"})
 
 
-def classify(before: Ticket | None, after: Ticket | None, view: View) -> type[TicketEvent] | None:
+def classify(
+    before: Ticket | None, after: Ticket | None, view: View, last_word: Ticket | None = None
+) -> type[TicketEvent] | None:
     """What the transition is called; None when nothing happened that this viewer cares about.
 
     Args:
         before: The row as the view held it; None when the view did not hold it.
         after: The row as the view holds it now; None when it is out of the view, hidden or deleted.
         view: From whose eyes.
+        last_word: What is known of a row that left the view: it may still be the viewer's, filtered out.
     """
     if before is None and after is None:
         return None
-    if view.kind is ViewKind.OVERVIEW:
+    if view.holder_column is None:
         return _classify_overview(before, after)
-    return _classify_own(before, after, view)
+    return _classify_own(before, after, view, last_word)
 
 
-def _classify_own(before: Ticket | None, after: Ticket | None, view: View) -> type[TicketEvent]:
+def _classify_own(
+    before: Ticket | None, after: Ticket | None, view: View, last_word: Ticket | None
+) -> type[TicketEvent]:
     was_mine = before is not None and view.is_mine(before)
     is_mine = after is not None and view.is_mine(after)
     match was_mine, is_mine:
         case False, True:
             return TicketAssigned
         case True, False:
-            return TicketUnassigned
+            is_only_filtered = (
+                last_word is not None and view.is_mine(last_word) and not view.contains(last_word)
+            )
+            return TicketRemoved if is_only_filtered else TicketUnassigned
         case _ if before is None:
             return TicketCreated
         case _ if after is None:

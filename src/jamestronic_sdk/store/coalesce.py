@@ -8,10 +8,12 @@ came                   left                  nothing
 changed                changed               changed, from the first row to the last
 changed                left                  left
 left                   came                  both: an alert must not be swallowed
+a conflict             anything              the newest conflict, after the rest
 =====================  ====================  =====================================================
 
 Promises:
-    At most two events per ticket remain, however many came; replaying them gives the same view.
+    At most two transitions and one conflict per ticket remain, however many came; replaying them gives
+    the same view.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from jamestronic_sdk.store.classify import changes_between, classify
 from jamestronic_sdk.store.events import (
     TicketAssigned,
+    TicketConflicted,
     TicketCreated,
     TicketEvent,
     TicketRemoved,
@@ -37,13 +40,20 @@ def coalesce(pending: list[TicketEvent], event: TicketEvent, view: View) -> list
     """Add an event to the pending ones of its ticket.
 
     Args:
-        pending: What waits for this ticket already: at most two events, oldest first.
+        pending: What waits for this ticket already, oldest first.
         event: The newest.
         view: From whose eyes.
 
     Returns:
-        What waits now: at most two events.
+        What waits now.
     """
+    transitions = [one for one in pending if not isinstance(one, TicketConflicted)]
+    if isinstance(event, TicketConflicted):
+        return [*transitions, event]
+    return [*_merged(transitions, event, view), *pending[len(transitions) :]]
+
+
+def _merged(pending: list[TicketEvent], event: TicketEvent, view: View) -> list[TicketEvent]:
     if not pending:
         return [event]
     *kept, last = pending
@@ -54,7 +64,7 @@ def coalesce(pending: list[TicketEvent], event: TicketEvent, view: View) -> list
         # A second return replaces nothing: before it, the leave was merged with the first return.
         return [last, event]
     after = event.ticket if event.is_in_view else None
-    kind = classify(last.previous, after, view)
+    kind = classify(last.previous, after, view, event.ticket)
     if kind is None:
         return kept
     more: dict[str, Any] = {}

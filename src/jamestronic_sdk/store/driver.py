@@ -15,6 +15,7 @@ import logging
 from collections import deque
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol, assert_never
 
 from jamestronic_sdk.errors import JamesTronicError, RequestTimeoutError, StoreError
@@ -34,6 +35,7 @@ from jamestronic_sdk.store.protocol import (
     Input,
     LookupDone,
     OpenFeed,
+    PairsDone,
     Publish,
     ReadDone,
     ReadFailed,
@@ -46,6 +48,7 @@ from jamestronic_sdk.store.protocol import (
     SetTimer,
     Start,
     StartRead,
+    StatusChange,
     StoreStatus,
     SyncDone,
     Timer,
@@ -96,6 +99,10 @@ class Reader(Protocol):
         """Count and XOR over what the signed-in person may see."""
         ...
 
+    async def read_versions(self) -> Sequence[tuple[UUID, int]]:
+        """Id and version of every row that the signed-in person may see, whole or not at all."""
+        ...
+
     async def read_ids(self, ticket_ids: Sequence[UUID]) -> Sequence[Ticket]:
         """Those of the rows that the signed-in person may see."""
         ...
@@ -116,8 +123,8 @@ class Listener(Protocol):
         """The view changed."""
         ...
 
-    def on_status(self, status: StoreStatus, reason: str | None) -> None:
-        """The status changed."""
+    def on_status(self, change: StatusChange) -> None:
+        """How much the view can be trusted changed."""
         ...
 
     def on_resolve(self, token: int, error: JamesTronicError | None) -> None:
@@ -130,6 +137,10 @@ class Listener(Protocol):
 
     def on_count(self, metric: str, amount: int) -> None:
         """Add to a metric."""
+        ...
+
+    def on_measured(self, name: str, seconds: float) -> None:
+        """Add to a metric of durations."""
         ...
 
 
@@ -171,6 +182,7 @@ class Driver:
         self._arrived = asyncio.Event()
         self._deadlines: dict[Timer, float] = {}
         self._feed_task: asyncio.Task[None] | None = None
+        self._feed_generation = 0
         self._read_task: asyncio.Task[None] | None = None
 
     def post(self, item: Input) -> None:
@@ -214,15 +226,18 @@ class Driver:
                 self._step(TimerFired(timer), group)
 
     def _step(self, item: Input, group: asyncio.TaskGroup) -> None:
-        for effect in self._engine.handle(item, self._clock.now()):
+        now = self._clock.now()
+        effects = self._engine.handle(item, now)
+        self._listener.on_measured("apply", self._clock.now() - now)
+        for effect in effects:
             self._perform(effect, group)
 
     def _perform(self, effect: Effect, group: asyncio.TaskGroup) -> None:  # noqa: C901 - one line per effect
         match effect:
             case Publish(events):
                 self._listener.on_publish(events)
-            case ReportStatus(status, reason):
-                self._listener.on_status(status, reason)
+            case ReportStatus(change):
+                self._listener.on_status(change)
             case ReportFailure(error):
                 self._listener.on_read_failed(error)
             case Resolve(token, error):
@@ -238,16 +253,26 @@ class Driver:
             case CancelRead():
                 _cancel(self._read_task)
             case OpenFeed():
-                self._feed_task = group.create_task(self._make_feed(self._on_feed).run(), name="tickets-feed")
+                feed = self._make_feed(partial(self._on_feed, self._feed_generation))
+                self._feed_task = group.create_task(feed.run(), name="tickets-feed")
             case CloseFeed():
-                _cancel(self._feed_task)
+                self._close_feed()
             case _:
                 assert_never(effect)
 
+    def _close_feed(self) -> None:
+        """End the feed, and believe nothing of it any more: what it said of its life may be in the queue."""
+        _cancel(self._feed_task)
+        self._feed_generation += 1
+        self._inputs = deque(item for item in self._inputs if not isinstance(item, FeedLive | FeedLost))
+
     async def _read(self, effect: StartRead) -> None:
+        began = self._clock.now()
         try:
             async with asyncio.timeout(self._read_timeout):
-                self.post(await self._answer(effect))
+                answer = await self._answer(effect)
+            self._listener.on_measured("read", self._clock.now() - began)
+            self.post(answer)
         except JamesTronicError as error:
             self.post(ReadFailed(effect.read_id, error))
         except TimeoutError as error:
@@ -274,11 +299,16 @@ class Driver:
             case ReadKind.LOOKUP:
                 rows = tuple(await self._reader.read_ids(effect.ticket_ids))
                 return LookupDone(effect.read_id, rows, self._now())
+            case ReadKind.PAIRS:
+                pairs = tuple(await self._reader.read_versions())
+                return PairsDone(effect.read_id, pairs, self._now())
             case ReadKind.DIGEST:
                 count, digest = await self._reader.read_digest()
                 return DigestDone(effect.read_id, count, digest)
 
-    def _on_feed(self, signal: FeedSignal) -> None:
+    def _on_feed(self, generation: int, signal: FeedSignal) -> None:
+        if generation != self._feed_generation:
+            return
         match signal:
             case FeedUp():
                 self.post(FeedLive())
@@ -287,7 +317,9 @@ class Driver:
             case FeedRow(message):
                 self.post(decode(message.data, self._now(), self._model))
             case FeedBroadcast(message):
-                item = decode_broadcast(message.event, message.payload, self._now(), self._model)
+                item = decode_broadcast(
+                    message.event, message.payload, self._now(), self._model, topic=message.topic
+                )
                 if item is not None:
                     self.post(item)
             case _:

@@ -18,7 +18,11 @@ Rules (a reader can check the code against them):
 10. Tombstones are bounded by number and age.
 11. Where the database has the change log, reads ask it for what changed since the cursor; it says what
     left, with the version of the leave. Every ``digest_interval`` a digest proves that nothing is missing.
-    If it differs, and what changed since the cursor does not explain that, the next read is a whole one.
+    If it differs, and what changed since the cursor does not explain that, (id, version) of all that is
+    visible are compared, and what differs is asked for by id; if it differs still, everything is read.
+12. An own write is shown at once, by an overlay; what is told comes from the answer, by rule 1.
+13. In the background for a while, nothing is asked. Back again, the feed begins anew; then, and after a sleep
+    of the machine, what was missed is read at once.
 
 Promises:
     Same inputs, same effects. Every (status, signal) pair is in ``TRANSITIONS`` or raises.
@@ -29,15 +33,18 @@ Never:
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final, assert_never
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Final, assert_never
 
 from jamestronic_sdk.errors import Retry, SchemaMissingError
-from jamestronic_sdk.store.classify import changes_between, classify
-from jamestronic_sdk.store.events import Certainty, Source, TicketEvent, TicketRemoved, TicketUnassigned
+from jamestronic_sdk.store.classify import changes_between
+from jamestronic_sdk.store.events import Source, TicketConflicted
+from jamestronic_sdk.store.ledger import Facts, Ledger
+from jamestronic_sdk.store.overlay import Overlay, PendingWrite
+from jamestronic_sdk.store.proof import Proof, Repair
 from jamestronic_sdk.store.protocol import (
     TRANSITIONS,
+    Background,
     CancelRead,
     ClearTimer,
     Close,
@@ -48,18 +55,19 @@ from jamestronic_sdk.store.protocol import (
     EngineConfig,
     FeedLive,
     FeedLost,
+    Foreground,
     Freshness,
     FreshnessKind,
     GapFound,
     Input,
     LookupDone,
     OpenFeed,
+    PairsDone,
     Publish,
     ReadDone,
     ReadFailed,
     ReadKind,
     RefreshAsked,
-    Removal,
     ReportFailure,
     ReportStatus,
     Resolve,
@@ -71,15 +79,20 @@ from jamestronic_sdk.store.protocol import (
     Signal,
     Start,
     StartRead,
+    StatusChange,
     StoreStatus,
     SyncDone,
     Timer,
     TimerFired,
+    Woke,
+    WriteBegun,
+    WriteDone,
+    WriteFailed,
 )
-from jamestronic_sdk.store.seen import SeenRows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from collections.abc import Set as AbstractSet
     from datetime import datetime
     from uuid import UUID
 
@@ -91,16 +104,6 @@ __all__ = ["Engine"]
 
 
 @dataclass(frozen=True, slots=True)
-class _Tombstone:
-    version: int
-    is_inferred: bool
-    """Left by absence: the version is the last one seen, not that of the leave."""
-    is_deleted: bool
-    at: float
-    step: int
-
-
-@dataclass(frozen=True, slots=True)
 class _Read:
     read_id: int
     kind: ReadKind
@@ -109,18 +112,17 @@ class _Read:
     began_step: int
     ticket_ids: tuple[UUID, ...] = ()
 
-
-@dataclass(frozen=True, slots=True)
-class _Facts:
-    """Where a row comes from, for the event that it may cause."""
-
-    source: Source
-    received_at: datetime
-    committed_at: datetime | None
+    def facts(self, received_at: datetime) -> Facts:
+        """Of what its answer shows, and does not show."""
+        return Facts(self.source, received_at, read_step=self.began_step)
 
 
 _SOURCE_ORDER: Final = (Source.REFRESH, Source.POLL, Source.REFETCH)
 """Which cause a read carries when several asked for it: the most deliberate one."""
+
+
+_STALE_AFTER: Final = 1.5
+"""Times the interval of the reads behind it that a view is trusted."""
 
 
 class _Work:
@@ -141,25 +143,21 @@ class Engine:
         config: Delays and bounds.
     """
 
+    ledger_type: ClassVar[type[Ledger]] = Ledger
+
     def __init__(self, view: View, config: EngineConfig | None = None) -> None:
         self.view: Final = view
         self.config: Final = config or EngineConfig()
-        self.revision: int = 0
-        """Rises with every change of ``tickets``."""
         self._status: StoreStatus | None = None
         self._reason: str | None = None
-        self._rows: dict[UUID, Ticket] = {}
-        """What is in the view."""
-        self._seen = SeenRows()
-        """Version and last touch of what is in the view and, with the change log, of all that is visible."""
+        self._ledger = self.ledger_type(view, self.config)
         self._can_sync = self.config.is_sync_wanted
         self._cursor: str | None = None
-        self._digest_due_at = 0.0
-        self._digest_differs_since: int | None = None
-        """The step at which a digest was asked for that differed."""
-        self._digest_tries = 0
-        self._seen_changed_step = 0
-        self._tombstones: OrderedDict[UUID, _Tombstone] = OrderedDict()
+        self._proof = Proof(self.config.digest_interval, self.config.digest_tries)
+        self._are_pairs_wanted = False
+        self._overlay = Overlay()
+        self._conflicts: list[PendingWrite] = []
+        """Own writes that came too late, until a lookup has answered how the row is now."""
         self._is_complete = False
         self._step = 0
         self._next_read_id = 1
@@ -176,16 +174,30 @@ class Engine:
         """Token and step of those who wait for a read that begins after the step."""
         self._settling: list[int] = []
         """Tokens whose read is done, but it left rows in doubt."""
+        self._catch_up_step: int | None = None
+        """Since when a person waits for a read."""
+        self._told_status: StatusChange | None = None
+        self._redraws = 0
+        self._is_redrawn = False
         self._now = 0.0
         self._effects: list[Effect] = []
-        self._events: list[TicketEvent] = []
 
     # --- reading -----------------------------------------------------------------------------------
 
     @property
     def tickets(self) -> Mapping[UUID, Ticket]:
-        """The rows in the view; do not change it, it is the engine's own."""
-        return self._rows
+        """The rows in the view, own writes under way included; do not change it, it is the engine's own."""
+        return self._overlay.over(self._ledger.rows, self.view)
+
+    @property
+    def revision(self) -> int:
+        """Rises with every change of ``tickets``."""
+        return self._ledger.revision + self._redraws
+
+    @property
+    def pending(self) -> frozenset[UUID]:
+        """The tickets with an own write under way."""
+        return self._overlay.ticket_ids
 
     @property
     def status(self) -> StoreStatus:
@@ -208,13 +220,26 @@ class Engine:
         return self._is_complete
 
     @property
+    def is_loading(self) -> bool:
+        """Whether what a person waits for is being read; not while a failed read waits for its repetition."""
+        return self._catch_up_step is not None and not self._is_backing_off and not self._is_closed
+
+    @property
     def _is_closed(self) -> bool:
         return self._status is StoreStatus.CLOSED
+
+    @property
+    def _is_paused(self) -> bool:
+        return self._status is StoreStatus.PAUSED
 
     @property
     def is_idle(self) -> bool:
         """No read runs or waits, nothing is in doubt."""
         return self._read is None and not self._work.sources and not self._work.doubts
+
+    def has_settled(self, ticket_id: UUID, version: int) -> bool:
+        """Whether the view knows that version of the ticket, a newer one, or a leave that is as new."""
+        return self._ledger.knows(ticket_id, version)
 
     def freshness(self, now: float) -> Freshness:
         """How old the view may be at ``now``.
@@ -223,11 +248,20 @@ class Engine:
         """
         age = None if self._synced_at is None else now - self._synced_at
         is_live = self._status is StoreStatus.LIVE
-        interval = self.config.live_interval if is_live else self.config.poll_interval
         reason = self._failure_reason or self._reason
-        if age is None or age > 1.5 * interval or self._status is StoreStatus.CLOSED:
+        if age is None or age >= _STALE_AFTER * self._interval or self._is_closed or self._is_paused:
             return Freshness(FreshnessKind.STALE, age, reason)
         return Freshness(FreshnessKind.LIVE if is_live else FreshnessKind.POLLING, age, reason)
+
+    @property
+    def _interval(self) -> float:
+        """Seconds between reads by the clock."""
+        is_live = self._status is StoreStatus.LIVE
+        return self.config.live_interval if is_live else self.config.poll_interval
+
+    def status_change(self, now: float) -> StatusChange:
+        """Status, freshness and loading, as of now."""
+        return StatusChange(self.status, self._reason, self.freshness(now), self.is_loading)
 
     # --- the one way in ----------------------------------------------------------------------------
 
@@ -245,14 +279,37 @@ class Engine:
             return ()
         self._step += 1
         self._now = now
+        self._ledger.at(now, self._step)
         self._dispatch(item)
         self._start_next_read()
-        if self._events:
-            self._effects.append(Publish(tuple(self._events)))
-        effects, self._effects, self._events = tuple(self._effects), [], []
+        self._publish()
+        self._report_status()
+        effects, self._effects = tuple(self._effects), []
         return effects
 
-    def _dispatch(self, item: Input) -> None:  # noqa: C901, PLR0912 - one line per input
+    def _publish(self) -> None:
+        ledger = self._ledger
+        self._effects.extend(Count(metric, amount) for metric, amount in ledger.dropped.items())
+        ledger.dropped.clear()
+        if ledger.events or self._is_redrawn:
+            self._effects.append(Publish(tuple(ledger.events)))
+            ledger.events.clear()
+            self._is_redrawn = False
+
+    def _report_status(self) -> None:
+        """Tell how much the view can be trusted, if that is another answer than before; its age is not."""
+        change, told = self.status_change(self._now), self._told_status
+        if (
+            told is None
+            or change.status is not told.status
+            or change.reason != told.reason
+            or change.freshness.kind is not told.freshness.kind
+            or change.is_loading is not told.is_loading
+        ):
+            self._told_status = change
+            self._effects.append(ReportStatus(change))
+
+    def _dispatch(self, item: Input) -> None:  # noqa: C901, PLR0912, PLR0915 - one line per input
         match item:
             case Start():
                 self._on_start()
@@ -264,8 +321,8 @@ class Engine:
                 self._on_row_changed(item)
             case RowDeleted():
                 self._on_row_deleted(item)
-            case RowLeft(removal, received_at):
-                self._apply_removal(removal, _Facts(Source.REALTIME, received_at, None))
+            case RowLeft(removal, received_at, committed_at):
+                self._ledger.leave(removal, Facts(Source.REALTIME, received_at, committed_at))
                 self._debounce_read()
             case RowDoubtful(ticket_id):
                 self._doubt(ticket_id)
@@ -280,13 +337,27 @@ class Engine:
                 self._on_digest_done(item)
             case LookupDone():
                 self._on_lookup_done(item)
+            case PairsDone():
+                self._on_pairs_done(item)
             case ReadFailed():
                 self._on_read_failed(item)
             case TimerFired(timer):
                 self._on_timer(timer)
             case RefreshAsked(token):
                 self._refreshes.append((token, self._step))
-                self._want(Source.REFRESH)
+                self._catch_up(Source.REFRESH)
+            case Background():
+                self._on_background()
+            case Foreground():
+                self._on_foreground()
+            case Woke():
+                self._on_woke()
+            case WriteBegun():
+                self._on_write_begun(item)
+            case WriteDone():
+                self._on_write_done(item)
+            case WriteFailed():
+                self._on_write_failed(item)
             case Close():
                 self._on_close()
             case _:
@@ -298,21 +369,25 @@ class Engine:
         status = TRANSITIONS.get((self._status, signal))
         if status is None:
             raise LookupError(f"{signal.value!r} can't happen in status {self._status}")
-        if status is not self._status or reason != self._reason:
-            self._status, self._reason = status, reason
-            self._effects.append(ReportStatus(status, reason))
+        self._status, self._reason = status, reason
 
     def _on_start(self) -> None:
         self._signal(Signal.START)
         self._effects.append(OpenFeed())
-        self._work.sources.add(Source.REFETCH)
+        self._catch_up(Source.REFETCH)
 
     def _on_feed_live(self) -> None:
+        if self._is_paused:
+            return
+        if self._status is StoreStatus.POLLING and self._live_since_step is None:
+            self._effects.append(Count("reconnects"))
         self._live_since_step = self._step
         self._want(Source.REFETCH)
         self._effects.append(Count("gaps"))
 
     def _on_feed_lost(self, reason: str) -> None:
+        if self._is_paused:
+            return
         self._live_since_step = None
         was_polling = self._status is StoreStatus.POLLING
         self._signal(Signal.FEED_LOST, reason)
@@ -328,37 +403,101 @@ class Engine:
         self._effects.append(CloseFeed())
         self._signal(Signal.CLOSE)
 
+    # --- background, sleep -------------------------------------------------------------------------
+
+    def _on_background(self) -> None:
+        if not self._is_paused:
+            delay = self.config.background_delay
+            self._effects.append(SetTimer(Timer.BACKGROUND, delay, delay))
+
+    def _pause(self) -> None:
+        """Nobody has looked for a while: ask nothing more, but let finish what was asked by name."""
+        self._signal(Signal.PAUSE, "in the background")
+        self._live_since_step = None
+        self._burst_began_at = None
+        self._effects += [ClearTimer(Timer.READ), ClearTimer(Timer.RECONCILE), CloseFeed()]
+
+    def _on_foreground(self) -> None:
+        """Somebody looks: the view may be old, whether it was paused or not."""
+        self._effects.append(ClearTimer(Timer.BACKGROUND))
+        if self._is_paused:
+            self._signal(Signal.RESUME)
+            self._effects.append(OpenFeed())
+        self._catch_up(Source.REFRESH)
+
+    def _on_woke(self) -> None:
+        """The view is as old as the sleep was long; the feed finds out by itself what that did to it."""
+        if not self._is_paused:
+            self._effects += [Count("wakes"), Count("gaps")]
+            self._catch_up(Source.REFETCH)
+
+    # --- own writes --------------------------------------------------------------------------------
+
+    def _on_write_begun(self, item: WriteBegun) -> None:
+        base = self.tickets.get(item.ticket_id) if self._is_complete else None
+        self._overlay.begin(item.token, PendingWrite(item.ticket_id, item.patch, base))
+        self._redraw()
+
+    def _on_write_done(self, item: WriteDone) -> None:
+        self._overlay.end(item.token)
+        self._redraw()
+        self._on_row(item.ticket, Facts(Source.OWN_WRITE, item.received_at, item.ticket.updated_at))
+
+    def _on_write_failed(self, item: WriteFailed) -> None:
+        write = self._overlay.end(item.token)
+        if write is None:
+            return
+        self._redraw()
+        if item.is_conflict and write.base is not None:
+            self._conflicts.append(write)
+        if item.is_conflict or not item.is_certain:
+            self._doubt(write.ticket_id)
+
+    def _redraw(self) -> None:
+        """What is shown changed, whether or not a row did."""
+        self._redraws += 1
+        self._is_redrawn = self._is_complete
+
+    def _tell_conflicts(self, read: _Read, found: Mapping[UUID, Ticket], received_at: datetime) -> None:
+        """The rows that beat an own write are known now."""
+        answered = [write for write in self._conflicts if write.ticket_id in read.ticket_ids]
+        for write in answered:
+            self._conflicts.remove(write)
+            if write.base is None or write.attempted is None:
+                continue
+            now = found.get(write.ticket_id) or self._ledger.rows.get(write.ticket_id)
+            self._effects.append(Count("conflicts"))
+            self._ledger.events.append(
+                TicketConflicted(
+                    ticket=now or write.base,
+                    previous=write.base,
+                    attempted=write.attempted,
+                    source=Source.OWN_WRITE,
+                    observed_at=received_at,
+                    committed_at=None if now is None else now.updated_at,
+                    changes=changes_between(write.base, now),
+                    is_in_view=write.ticket_id in self._ledger.rows,
+                )
+            )
+
     # --- messages ----------------------------------------------------------------------------------
 
     def _on_row_changed(self, item: RowChanged) -> None:
-        ticket, tombstone = item.ticket, self._tombstones.get(item.ticket.id)
-        facts = _Facts(Source.REALTIME, item.received_at, item.committed_at)
-        if tombstone is not None and self._is_resurrection(ticket, tombstone):
+        self._on_row(item.ticket, Facts(Source.REALTIME, item.received_at, item.committed_at))
+
+    def _on_row(self, ticket: Ticket, facts: Facts) -> None:
+        """A row that is true but may be late: from a message, or from the answer to an own write."""
+        if self._ledger.is_doubtful(ticket):
             self._doubt(ticket.id)
         else:
-            self._apply(ticket, facts)
+            self._ledger.apply(ticket, facts)
         self._debounce_read()
 
-    def _is_resurrection(self, ticket: Ticket, tombstone: _Tombstone) -> bool:
-        """Whether a newer row may still predate the leave, of which only the last seen version is known."""
-        return (
-            tombstone.is_inferred
-            and not tombstone.is_deleted
-            and ticket.version > tombstone.version
-            and self._now - tombstone.at < self.config.grace
-            and self._is_tracked(ticket)
-        )
-
-    def _is_tracked(self, ticket: Ticket) -> bool:
-        """Whether the row is remembered as visible: those of the view, with the change log all."""
-        return self.view.shows(ticket) if self._can_sync else self.view.contains(ticket)
-
     def _on_row_deleted(self, item: RowDeleted) -> None:
-        facts = _Facts(Source.REALTIME, item.received_at, item.committed_at)
-        if item.ticket_id in self._seen:
+        facts = Facts(Source.REALTIME, item.received_at, item.committed_at)
+        if item.ticket_id in self._ledger.seen:
             self._debounce_read()
-        self._remove(item.ticket_id, facts, Certainty.OBSERVED)
-        self._bury(item.ticket_id, 0, is_deleted=True)
+        self._ledger.delete(item.ticket_id, facts)
 
     def _doubt(self, ticket_id: UUID) -> None:
         self._work.doubts[ticket_id] = None
@@ -378,6 +517,10 @@ class Engine:
                 self._work.sources.add(Source.REFETCH)
             case Timer.READ:
                 self._want(Source.POLL)
+            case Timer.STALE:
+                pass  # the status that is reported now says so
+            case Timer.BACKGROUND:
+                self._pause()
             case _:
                 assert_never(timer)
 
@@ -388,10 +531,17 @@ class Engine:
         self._is_backing_off = False
         self._work.sources.add(source)
 
+    def _catch_up(self, source: Source) -> None:
+        """A person waits for a read that begins now."""
+        self._catch_up_step = self._step
+        self._want(source)
+
     def _start_next_read(self) -> None:
         """Start what waits, lookups first: they are small, and somebody's alert hangs on them."""
         if self._read is not None or self._is_backing_off or self._is_closed:
             return
+        if self._is_paused:
+            self._work.sources &= {Source.REFRESH}
         if self._work.doubts:
             ids = tuple(self._work.doubts)[: self.config.lookup_limit]
             for ticket_id in ids:
@@ -407,9 +557,17 @@ class Engine:
             self._effects.append(ClearTimer(Timer.READ))
             self._begin_read(ReadKind.SYNC if self._can_sync else ReadKind.FULL, source)
             self._effects.append(Count("reads"))
-        elif self._can_sync and self._is_complete and self._now >= self._digest_due_at:
+        elif self._are_pairs_wanted and not self._is_paused:
+            self._are_pairs_wanted = False
+            self._begin_read(ReadKind.PAIRS, Source.REFETCH)
+        elif self._is_proof_due:
             self._begin_read(ReadKind.DIGEST, Source.REFETCH)
             self._effects.append(Count("digests"))
+
+    @property
+    def _is_proof_due(self) -> bool:
+        may_ask = self._can_sync and self._is_complete and not self._is_paused
+        return may_ask and self._now >= self._proof.due_at
 
     def _begin_read(self, kind: ReadKind, source: Source, ids: tuple[UUID, ...] = ()) -> None:
         cursor = self._cursor if kind is ReadKind.SYNC else None
@@ -429,29 +587,29 @@ class Engine:
         read = self._take_read(item.read_id)
         if read is None or self._is_suspicious(read, item.tickets):
             return
-        self._apply_read(read, item.tickets, item.received_at)
-        self._confirm_absences(
-            read, {ticket.id for ticket in item.tickets}, tuple(self._rows), item.received_at
-        )
+        facts = read.facts(item.received_at)
+        self._apply_rows(item.tickets, facts)
+        self._confirm_absences({ticket.id for ticket in item.tickets}, tuple(self._ledger.rows), facts)
         self._finish_read(read)
 
     def _on_sync_done(self, item: SyncDone) -> None:
         read = self._take_read(item.read_id)
         if read is None or (item.is_snapshot and self._is_suspicious(read, item.upserts)):
             return
-        self._apply_read(read, item.upserts, item.received_at)
+        facts = read.facts(item.received_at)
+        self._apply_rows(item.upserts, facts)
         if item.is_snapshot:
             found = {ticket.id for ticket in item.upserts}
-            self._confirm_absences(read, found, tuple(self._seen), item.received_at)
+            self._confirm_absences(found, tuple(self._ledger.seen), facts)
             self._effects.append(Count("snapshots"))
         for removal in item.removed:
-            self._apply_removal(removal, _Facts(read.source, item.received_at, None))
+            self._ledger.leave(removal, facts)
         self._cursor = item.cursor
         self._finish_read(read)
 
     def _is_suspicious(self, read: _Read, tickets: tuple[Ticket, ...]) -> bool:
         """Rule 7: a first whole read without a row, where rows were held, is only asked again."""
-        if tickets or not self._rows or not self._is_complete or self._saw_empty:
+        if tickets or not self._ledger.rows or not self._is_complete or self._saw_empty:
             self._saw_empty = False
             return False
         self._saw_empty = True
@@ -460,31 +618,28 @@ class Engine:
         self._effects.append(Count("empty_reads"))
         return True
 
-    def _apply_removal(self, removal: Removal, facts: _Facts) -> None:
-        """The log's word: gone, as of this version. What is newer than that stays."""
-        seen = self._seen.version(removal.ticket_id)
-        if removal.is_deleted or seen is None or seen < removal.version:
-            self._remove(removal.ticket_id, facts, Certainty.OBSERVED)
-            self._bury(removal.ticket_id, removal.version, is_deleted=removal.is_deleted, is_exact=True)
-
     def _finish_read(self, read: _Read) -> None:
         """A whole read, or all changes since the cursor, has been applied."""
         self._failures = 0
         self._failure_reason = None
         self._synced_at = read.began_at
         if not self._is_complete:
-            self._is_complete = True
-            self._digest_due_at = self._now + self.config.digest_interval
-            self._effects.append(Publish(()))
-        self._judge_digest(read)
-        self._prune_tombstones()
+            self._is_complete = self._ledger.is_told = True
+            self._proof.postpone(self._now)
+            self._is_redrawn = True
+        self._judge_proof(read)
+        self._ledger.tombstones.prune(self._now)
+        if self._catch_up_step is not None and read.began_step >= self._catch_up_step:
+            self._catch_up_step = None
         if self._live_since_step is not None and read.began_step >= self._live_since_step:
             self._signal(Signal.VERIFIED)
-        interval = (
-            self.config.live_interval if self._status is StoreStatus.LIVE else self.config.poll_interval
-        )
-        spread = self.config.jitter * interval
-        self._effects.append(SetTimer(Timer.READ, interval - spread, interval + spread))
+        if not self._is_paused:
+            interval, spread = self._interval, self.config.jitter * self._interval
+            stale_after = max(0.0, _STALE_AFTER * interval - (self._now - read.began_at))
+            self._effects += [
+                SetTimer(Timer.READ, interval - spread, interval + spread),
+                SetTimer(Timer.STALE, stale_after, stale_after),
+            ]
         self._settling += self._take_refreshes(read)
 
     def _on_digest_done(self, item: DigestDone) -> None:
@@ -492,48 +647,58 @@ class Engine:
         read = self._take_read(item.read_id)
         if read is None:
             return
-        self._digest_due_at = self._now + self.config.digest_interval
-        if self._seen.matches(item.count, item.digest):
-            self._digest_tries = 0
-            return
-        self._digest_differs_since = read.began_step
-        self._want(Source.REFETCH)
+        is_equal = self._ledger.seen.matches(item.count, item.digest)
+        self._proof.looked(is_equal=is_equal, began_step=read.began_step, now=self._now)
+        if not is_equal:
+            self._want(Source.REFETCH)
 
-    def _judge_digest(self, read: _Read) -> None:
+    def _judge_proof(self, read: _Read) -> None:
         """A digest differed: either this later read brought changes that explain it, or rows are missing."""
-        if self._digest_differs_since is None or read.kind is not ReadKind.SYNC:
+        if read.kind is not ReadKind.SYNC:
             return
-        were_under_way = self._seen_changed_step > self._digest_differs_since
-        self._digest_differs_since = None
-        if not were_under_way:
+        repair = self._proof.judge(self._ledger.changed_step, self._now)
+        if repair is None:
+            return
+        self._effects.append(Count("drift"))
+        if repair is Repair.PAIRS:
+            self._are_pairs_wanted = True
+        else:
             self._cursor = None
             self._want(Source.REFETCH)
-            self._effects.append(Count("drift"))
-        self._digest_tries += 1
-        if self._digest_tries < self.config.digest_tries:
-            self._digest_due_at = self._now
-        else:
-            self._digest_tries = 0
+            self._effects.append(Count("drift_full"))
+
+    def _on_pairs_done(self, item: PairsDone) -> None:
+        """What is missing or older here is asked for by id; what is not visible any more is removed."""
+        read = self._take_read(item.read_id)
+        if read is None:
+            return
+        for ticket_id, version in item.pairs:
+            if version > (self._ledger.seen.version(ticket_id) or 0):
+                self._doubt(ticket_id)
+        found = {ticket_id for ticket_id, _ in item.pairs}
+        self._confirm_absences(found, tuple(self._ledger.seen), read.facts(item.received_at))
 
     def _on_lookup_done(self, item: LookupDone) -> None:
         read = self._take_read(item.read_id)
         if read is None:
             return
         self._failures = 0
-        self._apply_read(read, item.tickets, item.received_at)
-        found = {ticket.id for ticket in item.tickets}
-        self._confirm_absences(read, found, read.ticket_ids, item.received_at)
+        facts = read.facts(item.received_at)
+        self._apply_rows(item.tickets, facts)
+        found = {ticket.id: ticket for ticket in item.tickets}
+        self._confirm_absences(found.keys(), read.ticket_ids, facts)
+        self._tell_conflicts(read, found, item.received_at)
 
     def _on_read_failed(self, item: ReadFailed) -> None:
         read = self._take_read(item.read_id)
         if read is None:
             return
-        if read.kind is ReadKind.DIGEST:
-            self._digest_due_at = self._now + self.config.digest_interval
+        if read.kind in {ReadKind.DIGEST, ReadKind.PAIRS}:
+            self._proof.postpone(self._now)
             return
         if read.kind is ReadKind.SYNC and isinstance(item.error, SchemaMissingError):
             # The database has only tables and policies; whole reads do the same, slower.
-            self._can_sync = False
+            self._can_sync = self._ledger.tracks_all = False
             self._work.sources.add(read.source)
             return
         for ticket_id in read.ticket_ids:
@@ -562,129 +727,12 @@ class Engine:
         self._refreshes = [(token, step) for token, step in self._refreshes if step > read.began_step]
         return answered
 
-    def _apply_read(self, read: _Read, tickets: Iterable[Ticket], received_at: datetime) -> None:
+    def _apply_rows(self, tickets: Iterable[Ticket], facts: Facts) -> None:
+        """Rule 1, row by row."""
         for ticket in tickets:
-            self._apply(ticket, _Facts(read.source, received_at, None), read)
+            self._ledger.apply(ticket, facts)
 
-    def _confirm_absences(
-        self, read: _Read, found: set[UUID], expected: Iterable[UUID], received_at: datetime
-    ) -> None:
+    def _confirm_absences(self, found: AbstractSet[UUID], expected: Iterable[UUID], facts: Facts) -> None:
         """Rule 5: what the read did not show is gone, or in doubt if anything touched it since."""
-        facts = _Facts(read.source, received_at, None)
-        for ticket_id in expected:
-            version = self._seen.version(ticket_id)
-            if version is None or ticket_id in found:
-                continue
-            if self._seen.touched(ticket_id) <= read.began_step:
-                self._remove(ticket_id, facts, Certainty.INFERRED)
-                self._bury(ticket_id, version, is_inferred=True)
-            else:
-                self._doubt(ticket_id)
-
-    # --- rows --------------------------------------------------------------------------------------
-
-    def _apply(self, ticket: Ticket, facts: _Facts, read: _Read | None = None) -> None:
-        """Rule 1: take the row if it is news; tell what that means for the viewer."""
-        if not self._is_news(ticket, read):
-            return
-        if self.view.contains(ticket):
-            before = self._rows.get(ticket.id)
-            self._see(ticket)
-            self._rows[ticket.id] = ticket
-            self.revision += 1
-            self._tell(before, ticket, ticket, facts)
-            return
-        self._remove(ticket.id, facts, Certainty.OBSERVED, last_word=ticket)
-        if self._is_tracked(ticket):
-            self._see(ticket)
-        else:
-            self._bury(ticket.id, ticket.version)
-
-    def _see(self, ticket: Ticket) -> None:
-        self._tombstones.pop(ticket.id, None)
-        self._seen.add(ticket.id, ticket.version, self._step)
-        self._seen_changed_step = self._step
-
-    def _is_news(self, ticket: Ticket, read: _Read | None) -> bool:
-        seen = self._seen.version(ticket.id)
-        if seen is not None:
-            if ticket.version <= seen:
-                self._effects.append(Count("duplicates" if ticket.version == seen else "stale"))
-            return ticket.version > seen
-        tombstone = self._tombstones.get(ticket.id)
-        if tombstone is None:
-            return True
-        if tombstone.is_deleted:
-            return False
-        if tombstone.is_inferred and read is not None and read.began_step > tombstone.step:
-            # It left without a word and is visible again: the same version is news enough.
-            return ticket.version >= tombstone.version
-        return ticket.version > tombstone.version
-
-    def _remove(
-        self, ticket_id: UUID, facts: _Facts, certainty: Certainty, *, last_word: Ticket | None = None
-    ) -> None:
-        """Forget a row, and tell it if it was in the view."""
-        if ticket_id in self._seen:
-            self._seen.discard(ticket_id)
-            self._seen_changed_step = self._step
-        held = self._rows.pop(ticket_id, None)
-        if held is not None:
-            self.revision += 1
-            self._tell(held, None, last_word or held, facts, certainty)
-
-    def _bury(
-        self,
-        ticket_id: UUID,
-        version: int,
-        *,
-        is_inferred: bool = False,
-        is_deleted: bool = False,
-        is_exact: bool = False,
-    ) -> None:
-        held = self._tombstones.get(ticket_id)
-        if held is not None and held.is_inferred and not (is_inferred or is_deleted or is_exact):
-            # This message may predate the leave that was inferred, so that leave stays in doubt.
-            self._tombstones[ticket_id] = replace(held, version=max(version, held.version))
-            return
-        self._tombstones[ticket_id] = _Tombstone(version, is_inferred, is_deleted, self._now, self._step)
-        self._tombstones.move_to_end(ticket_id)
-        while len(self._tombstones) > self.config.tombstone_limit:
-            self._tombstones.popitem(last=False)
-
-    def _prune_tombstones(self) -> None:
-        oldest = self._now - self.config.tombstone_ttl
-        while self._tombstones and next(iter(self._tombstones.values())).at < oldest:
-            self._tombstones.popitem(last=False)
-
-    def _tell(
-        self,
-        before: Ticket | None,
-        after: Ticket | None,
-        last_known: Ticket,
-        facts: _Facts,
-        certainty: Certainty = Certainty.OBSERVED,
-    ) -> None:
-        kind = classify(before, after, self.view)
-        if kind is None or not self._is_complete:
-            return
-        more: dict[str, Any] = {}
-        if kind is TicketUnassigned or kind is TicketRemoved:
-            more["certainty"] = certainty
-        # A row carries its own commit time (updated_at is set by the trigger), unless the last word
-        # about it is missing: then nobody knows when it left.
-        committed_at = facts.committed_at
-        if committed_at is None and (after is not None or last_known is not before):
-            committed_at = last_known.updated_at
-        self._events.append(
-            kind(
-                ticket=last_known,
-                previous=before,
-                source=facts.source,
-                observed_at=facts.received_at,
-                committed_at=committed_at,
-                changes=changes_between(before, last_known),
-                is_in_view=after is not None,
-                **more,
-            )
-        )
+        for ticket_id in self._ledger.confirm(found, expected, facts):
+            self._doubt(ticket_id)

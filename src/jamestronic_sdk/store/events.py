@@ -26,6 +26,7 @@ __all__ = [
     "Change",
     "Source",
     "TicketAssigned",
+    "TicketConflicted",
     "TicketCreated",
     "TicketEvent",
     "TicketRemoved",
@@ -45,6 +46,8 @@ class Source(StrEnum):
     """A read by the clock: while Realtime is down, or the safety poll."""
     REFRESH = "refresh"
     """A read that the program asked for."""
+    OWN_WRITE = "own write"
+    """The answer to a command that this store sent."""
 
 
 class Certainty(StrEnum):
@@ -125,3 +128,14 @@ class TicketRemoved(TicketEvent):
     """The ticket left the view, and it was not the viewer's."""
 
     certainty: Certainty = Certainty.OBSERVED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TicketConflicted(TicketEvent):
+    """Somebody was faster than a command of this store; nothing of it was done.
+
+    No transition: ``ticket`` is the row as it is now, ``previous`` the row that the command was based on.
+    """
+
+    attempted: Ticket
+    """The row as it was shown while the command was under way."""

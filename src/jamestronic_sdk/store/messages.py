@@ -34,6 +34,9 @@ __all__ = ["decode", "decode_broadcast"]
 
 _MOMENT: TypeAdapter[datetime] = TypeAdapter(Moment)
 
+_POOL_TOPIC = "tickets:pool"
+"""As ``realtime.channels.POOL_TOPIC``, which the pure core does not import."""
+
 
 def decode(data: Mapping[str, Any], received_at: datetime, model: type[Ticket] = Ticket) -> Input:
     """What the engine is told.
@@ -60,7 +63,12 @@ def decode(data: Mapping[str, Any], received_at: datetime, model: type[Ticket] =
 
 
 def decode_broadcast(
-    event: str, payload: Mapping[str, Any], received_at: datetime, model: type[Ticket] = Ticket
+    event: str,
+    payload: Mapping[str, Any],
+    received_at: datetime,
+    model: type[Ticket] = Ticket,
+    *,
+    topic: str = "",
 ) -> Input | None:
     """What the engine is told of a message of a private topic (``070_broadcast.sql``).
 
@@ -68,9 +76,10 @@ def decode_broadcast(
 
     Args:
         event: ``ticket_changed``, ``ticket_left`` or ``ticket_deleted``.
-        payload: With ``ticket_id`` and ``version``; a change also has ``record``.
+        payload: With ``ticket_id``, ``version`` and ``committed_at``; a change also has ``record``.
         received_at: When it arrived (UTC).
         model: The row's class.
+        topic: Where it came; only ``tickets:pool`` makes a difference.
     """
     if event not in {"ticket_changed", "ticket_left", "ticket_deleted"}:
         return None
@@ -78,12 +87,16 @@ def decode_broadcast(
     version = payload.get("version")
     if ticket_id is None or not isinstance(version, int):
         return GapFound()
+    committed_at = _moment(payload.get("committed_at"))
     if event == "ticket_deleted":
-        return RowDeleted(ticket_id, received_at)
+        return RowDeleted(ticket_id, received_at, committed_at)
     if event == "ticket_left":
-        return RowLeft(Removal(ticket_id, version, is_deleted=False), received_at)
+        # Out of the pool is not out of sight: who took the ticket sees this very version, told on a topic of
+        # its own, which may come later. So only what is older has left.
+        last_version = version - 1 if topic == _POOL_TOPIC else version
+        return RowLeft(Removal(ticket_id, last_version, is_deleted=False), received_at, committed_at)
     try:
-        return RowChanged(model.model_validate(payload.get("record")), received_at)
+        return RowChanged(model.model_validate(payload.get("record")), received_at, committed_at)
     except ValidationError:
         return RowDoubtful(ticket_id)
 

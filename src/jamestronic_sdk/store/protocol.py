@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum, StrEnum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "TRANSITIONS",
+    "Background",
     "CancelRead",
     "ClearTimer",
     "Close",
@@ -34,12 +35,14 @@ __all__ = [
     "EngineConfig",
     "FeedLive",
     "FeedLost",
+    "Foreground",
     "Freshness",
     "FreshnessKind",
     "GapFound",
     "Input",
     "LookupDone",
     "OpenFeed",
+    "PairsDone",
     "Publish",
     "ReadDone",
     "ReadFailed",
@@ -57,10 +60,15 @@ __all__ = [
     "Signal",
     "Start",
     "StartRead",
+    "StatusChange",
     "StoreStatus",
     "SyncDone",
     "Timer",
     "TimerFired",
+    "Woke",
+    "WriteBegun",
+    "WriteDone",
+    "WriteFailed",
 ]
 
 
@@ -73,6 +81,8 @@ class StoreStatus(StrEnum):
     """The feed is verified, and a read that began after that has succeeded."""
     POLLING = "polling"
     """The feed is down: reads by the clock, while the feed is tried for ever."""
+    PAUSED = "paused"
+    """In the background: nothing is asked, the view is kept and called stale."""
     CLOSED = "closed"
     """Final."""
 
@@ -84,6 +94,10 @@ class Signal(Enum):
     VERIFIED = "verified"
     """The feed is live, and a read that began after that has succeeded."""
     FEED_LOST = "feed lost"
+    PAUSE = "pause"
+    """In the background for a while."""
+    RESUME = "resume"
+    """In the foreground again: the feed begins anew."""
     CLOSE = "close"
 
 
@@ -99,6 +113,11 @@ TRANSITIONS: Final[Mapping[tuple[StoreStatus | None, Signal], StoreStatus]] = {
     (StoreStatus.POLLING, Signal.VERIFIED): StoreStatus.LIVE,
     (StoreStatus.POLLING, Signal.FEED_LOST): StoreStatus.POLLING,
     (StoreStatus.POLLING, Signal.CLOSE): StoreStatus.CLOSED,
+    (StoreStatus.CONNECTING, Signal.PAUSE): StoreStatus.PAUSED,
+    (StoreStatus.LIVE, Signal.PAUSE): StoreStatus.PAUSED,
+    (StoreStatus.POLLING, Signal.PAUSE): StoreStatus.PAUSED,
+    (StoreStatus.PAUSED, Signal.RESUME): StoreStatus.CONNECTING,
+    (StoreStatus.PAUSED, Signal.CLOSE): StoreStatus.CLOSED,
 }
 """(status, signal) -> status. What is not here can't happen and raises ``LookupError``."""
 
@@ -133,6 +152,8 @@ class EngineConfig:
     """Between proofs."""
     digest_tries: int = 5
     """Looks in a row while changes are under way; then the next interval is waited for."""
+    background_delay: float = 60.0
+    """In the background for so long, the store pauses; a glance at another app must not cost a reconnect."""
 
 
 # --- inputs ----------------------------------------------------------------------------------------
@@ -179,6 +200,7 @@ class RowLeft:
 
     removal: Removal
     received_at: datetime
+    committed_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,6 +268,15 @@ class LookupDone:
 
 
 @dataclass(frozen=True, slots=True)
+class PairsDone:
+    """The answer to a ``PAIRS`` read: id and version of every row that the person may see."""
+
+    read_id: int
+    pairs: tuple[tuple[UUID, int], ...]
+    received_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class ReadFailed:
     """A read gave no answer, or not a whole one."""
 
@@ -260,6 +291,10 @@ class Timer(Enum):
     """The next read by the clock: poll, safety read, or the repetition of a failed read."""
     RECONCILE = "reconcile"
     """The debounced read after messages."""
+    STALE = "stale"
+    """The last successful read is too old to trust."""
+    BACKGROUND = "background"
+    """The program has been in the background long enough to pause."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,6 +309,54 @@ class RefreshAsked:
     """The program wants a read that begins now; answered by ``Resolve`` with the same token."""
 
     token: int
+
+
+@dataclass(frozen=True, slots=True)
+class Background:
+    """Nobody looks at the view just now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Foreground:
+    """Somebody looks at the view again, or might think that it is old."""
+
+
+@dataclass(frozen=True, slots=True)
+class Woke:
+    """The machine slept, or its clock jumped."""
+
+
+@dataclass(frozen=True, slots=True)
+class WriteBegun:
+    """The program sends a command; until it is answered, the row is shown as if it had succeeded."""
+
+    token: int
+    """Names the write; the program's own."""
+    ticket_id: UUID
+    patch: Mapping[str, Any]
+    """Column -> value."""
+
+
+@dataclass(frozen=True, slots=True)
+class WriteDone:
+    """The command succeeded."""
+
+    token: int
+    ticket: Ticket
+    """The row after it, from the answer."""
+    received_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class WriteFailed:
+    """The command was refused, or nobody knows."""
+
+    token: int
+    is_conflict: bool
+    """Somebody was faster: both rows are told by ``TicketConflicted``."""
+    is_certain: bool
+    """Whether the command surely had no effect; otherwise the ticket is looked up."""
+    received_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,11 +377,52 @@ Input = (
     | SyncDone
     | DigestDone
     | LookupDone
+    | PairsDone
     | ReadFailed
     | TimerFired
     | RefreshAsked
+    | Background
+    | Foreground
+    | Woke
+    | WriteBegun
+    | WriteDone
+    | WriteFailed
     | Close
 )
+
+
+# --- freshness -------------------------------------------------------------------------------------
+
+
+class FreshnessKind(StrEnum):
+    """How much the view can be trusted to be today's."""
+
+    LIVE = "live"
+    POLLING = "polling"
+    STALE = "stale"
+
+
+@dataclass(frozen=True, slots=True)
+class Freshness:
+    """How old the view may be."""
+
+    kind: FreshnessKind
+    age: float | None
+    """Seconds since the beginning of the last successful read; None before the first."""
+    reason: str | None = None
+    """Why it is not live."""
+
+
+@dataclass(frozen=True, slots=True)
+class StatusChange:
+    """How the store learns of changes, and how much the view can be trusted, as of one moment."""
+
+    status: StoreStatus
+    reason: str | None
+    """Why it is not live, in one line."""
+    freshness: Freshness
+    is_loading: bool
+    """Whether what a person waits for is being read: the first state, a refresh, or all that was missed."""
 
 
 # --- effects ---------------------------------------------------------------------------------------
@@ -325,6 +449,8 @@ class ReadKind(Enum):
     """These ids."""
     DIGEST = "digest"
     """Count and XOR over what the signed-in person may see: the cheap proof that nothing is missing."""
+    PAIRS = "pairs"
+    """Id and version of all that the signed-in person may see: finds what the proof says is missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -364,7 +490,7 @@ class ClearTimer:
 class Publish:
     """The view changed: first the new state is visible, then these events are told, in order.
 
-    An empty tuple marks the first complete state.
+    An empty tuple marks the first complete state, or that only an own write changed what is shown.
     """
 
     events: tuple[TicketEvent, ...]
@@ -372,10 +498,9 @@ class Publish:
 
 @dataclass(frozen=True, slots=True)
 class ReportStatus:
-    """The status, or the reason behind it, changed."""
+    """How much the view can be trusted, and why, changed."""
 
-    status: StoreStatus
-    reason: str | None
+    change: StatusChange
 
 
 @dataclass(frozen=True, slots=True)
@@ -414,25 +539,3 @@ Effect = (
     | Resolve
     | Count
 )
-
-
-# --- freshness -------------------------------------------------------------------------------------
-
-
-class FreshnessKind(StrEnum):
-    """How much the view can be trusted to be today's."""
-
-    LIVE = "live"
-    POLLING = "polling"
-    STALE = "stale"
-
-
-@dataclass(frozen=True, slots=True)
-class Freshness:
-    """How old the view may be."""
-
-    kind: FreshnessKind
-    age: float | None
-    """Seconds since the beginning of the last successful read; None before the first."""
-    reason: str | None = None
-    """Why it is not live."""

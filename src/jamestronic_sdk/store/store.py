@@ -12,6 +12,7 @@ Never:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import logging
 from dataclasses import dataclass
@@ -20,34 +21,47 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
 from typing_extensions import override
 
-from jamestronic_sdk.errors import JamesTronicError, RequestTimeoutError, StoreClosedError, StoreError
-from jamestronic_sdk.store.audience import Audience, StatusChange
+from jamestronic_sdk._inputs import ticket_id
+from jamestronic_sdk.errors import (
+    InvalidInputError,
+    JamesTronicError,
+    RequestTimeoutError,
+    StoreClosedError,
+    StoreError,
+)
+from jamestronic_sdk.store.audience import EVENT_LIMIT, Audience
 from jamestronic_sdk.store.board import TicketBoard
+from jamestronic_sdk.store.commands import StoreCommands
 from jamestronic_sdk.store.driver import Driver
 from jamestronic_sdk.store.engine import Engine
 from jamestronic_sdk.store.events import Source, TicketAssigned, TicketCreated, TicketEvent
-from jamestronic_sdk.store.protocol import RefreshAsked, StoreStatus
+from jamestronic_sdk.store.protocol import Background, Foreground, RefreshAsked, StoreStatus, Woke
+from jamestronic_sdk.store.streams import StoreChange
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Awaitable, Callable
     from types import TracebackType
+    from uuid import UUID
 
     from jamestronic_sdk._clock import Clock
     from jamestronic_sdk.models import Ticket
+    from jamestronic_sdk.realtime.channels import Transport
     from jamestronic_sdk.realtime.feed import FeedSignal
     from jamestronic_sdk.store.driver import Reader, RunnableFeed
     from jamestronic_sdk.store.metrics import StoreMetrics
-    from jamestronic_sdk.store.protocol import EngineConfig, Freshness
-    from jamestronic_sdk.store.streams import EventStream, Stream
+    from jamestronic_sdk.store.protocol import EngineConfig, Freshness, Input, StatusChange
+    from jamestronic_sdk.store.streams import ChangeStream, EventStream, Stream
     from jamestronic_sdk.store.views import View
+    from jamestronic_sdk.tickets import TicketRef, Tickets
 
 __all__ = ["StoreParts", "Subscription", "TicketStore"]
 
 _log = logging.getLogger("jamestronic_sdk.store")
 
-_EVENT_LIMIT: Final = 1024
-"""Events that may wait for one reader before they are merged per ticket."""
+_ABSORB_TIMEOUT: Final = 5.0
+"""Seconds that a command waits for the store to know its result. Only a ticket in doubt takes longer than a
+turn of the loop, and the command's answer is not worth more waiting."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +69,18 @@ class StoreParts:
     """What a store is built on; ``JamesTronic.ticket_store`` fills it in, tests give their own."""
 
     reader: Reader
+    tickets: Tickets[Any]
+    """The commands."""
     make_feed: Callable[[Callable[[FeedSignal], None]], RunnableFeed]
     on_token: Callable[[Callable[[str | None], None]], Callable[[], None]]
     """Calls back with each new access token, and with None at sign-out; answers how to stop that."""
+    on_wake: Callable[[Callable[[], None]], Callable[[], None]]
+    """Calls back after the machine slept; answers how to stop that."""
     model: type[Ticket]
     clock: Clock
     rng: random.Random
+    transport: Callable[[], Transport | None] = lambda: None
+    """What is live now."""
 
 
 class EventCallback(Protocol):
@@ -113,7 +133,7 @@ class TicketStore:
         read_timeout: float,
     ) -> None:
         self.view: Final = view
-        self._audience: Final = Audience(view)
+        self._audience: Final = Audience(view, parts.clock)
         self._parts: Final = parts
         self._ready_timeout: Final = ready_timeout
         self._engine: Final = Engine(view, config)
@@ -133,6 +153,9 @@ class TicketStore:
         self._ended = asyncio.Event()
         self._failure: StoreError | None = None
         self._board = TicketBoard()
+        self._commands: Final = StoreCommands(
+            _Writable(self, self._driver, parts.clock, self._require_open), parts.tickets
+        )
 
     @override
     def __repr__(self) -> str:
@@ -147,15 +170,36 @@ class TicketStore:
         return self._audience.metrics
 
     @property
+    def commands(self) -> StoreCommands:
+        """The commands of ``jt.tickets``, shown in ``tickets`` at once while they are under way."""
+        return self._commands
+
+    @property
     def tickets(self) -> TicketBoard:
-        """The tickets in the view, as an immutable picture of this moment; cheap while nothing changes."""
+        """The tickets in the view, as an immutable picture of this moment; cheap while nothing changes.
+
+        Own writes under way (``commands``) are shown as if they had succeeded; ``pending`` names them.
+        """
         if self._board.revision != self._engine.revision:
             self._board = TicketBoard(self._engine.tickets.values(), self._engine.revision)
         return self._board
 
     @property
+    def pending(self) -> frozenset[UUID]:
+        """The tickets with an own write under way."""
+        return self._engine.pending
+
+    @property
+    def is_loading(self) -> bool:
+        """Whether what a person waits for is being read: the first state, a refresh, or all that was missed.
+
+        False while a failed read waits for its repetition: then ``freshness`` says why the view is old.
+        """
+        return self._engine.is_loading
+
+    @property
     def status(self) -> StoreStatus:
-        """How the store learns of changes: ``connecting``, ``live``, ``polling`` or ``closed``."""
+        """How the store learns of changes: connecting, live, polling, paused or closed."""
         return self._engine.status
 
     @property
@@ -173,11 +217,16 @@ class TicketStore:
         return self._engine.can_sync
 
     @property
+    def transport(self) -> Transport | None:
+        """What tells of changes now: ``broadcast`` or ``postgres_changes``; None while nothing is live."""
+        return self._parts.transport()
+
+    @property
     def freshness(self) -> Freshness:
         """Whether the view is ``live``, ``polling`` or ``stale``, its age in seconds, and why."""
         return self._engine.freshness(self._parts.clock.now())
 
-    def events(self, *, initial: bool = False, limit: int = _EVENT_LIMIT) -> EventStream:
+    def events(self, *, initial: bool = False, limit: int = EVENT_LIMIT) -> EventStream:
         """What happens from now on, as an async iterator of its own.
 
         Args:
@@ -195,15 +244,36 @@ class TicketStore:
         return stream
 
     def statuses(self) -> Stream[StatusChange]:
-        """The status now, and every change of it, as an async iterator.
+        """Status, freshness and loading now, and whenever one of them changes, as an async iterator.
 
         Raises:
             StoreClosedError: The store is closed.
         """
         self._require_open()
         stream = self._audience.add_status_stream()
-        stream.put(StatusChange(self.status, self.status_reason))
+        stream.put(self._engine.status_change(self._parts.clock.now()))
         return stream
+
+    def changes(self, *, interval: float = 0.0) -> ChangeStream:
+        """What to draw, now and whenever there is something to redraw, as an async iterator.
+
+        An item is the whole picture of its moment, with all that happened since the one before. While the
+        reader draws, changes are gathered: there is never more than one item behind. ::
+
+            async for change in store.changes(interval=0.05):
+                draw(change.tickets, change.freshness, is_busy=change.is_loading)
+
+        Args:
+            interval: Seconds between items, at least; 0.05 is twenty redraws per second.
+
+        Raises:
+            InvalidInputError: ``interval`` is negative.
+            StoreClosedError: The store is closed.
+        """
+        if not interval >= 0:
+            raise InvalidInputError("interval must be 0 or more seconds.")
+        self._require_open()
+        return self._audience.add_change_stream(self._picture, interval)
 
     def subscribe(self, callback: EventCallback, *, initial: bool = False) -> Subscription:
         """Call a function, or a coroutine function, with every event from now on.
@@ -274,6 +344,59 @@ class TicketStore:
         finally:
             self._audience.forget_refresh(token)
 
+    async def settled(
+        self,
+        ticket: TicketRef,
+        version: int,
+        *,
+        timeout: float | None = 30.0,  # noqa: ASYNC109 - public
+    ) -> None:
+        """Wait until the view knows this version of a ticket, a newer one, or that it left since.
+
+        For a write that went another way than ``commands``: afterwards ``tickets`` is at least as new. What
+        Realtime does not bring within a second is read.
+
+        Args:
+            ticket: The ticket, its id, or the id's text.
+            version: Of the row that the write answered.
+            timeout: Seconds; None waits for ever.
+
+        Raises:
+            JamesTronicError: The read failed; the store goes on by itself.
+            RequestTimeoutError: Not in time; the store goes on.
+            StoreClosedError: The store was closed meanwhile.
+        """
+        wanted = ticket_id(ticket)
+        patience = self._engine.config.reconcile_max_delay
+        try:
+            await self.wait_for(
+                lambda _: self._engine.has_settled(wanted, version),
+                timeout=patience if timeout is None else min(patience, timeout),
+            )
+        except RequestTimeoutError:
+            await self.refresh(timeout=timeout)
+
+    def background(self) -> None:
+        """Nobody looks at the view now: after a minute, the channel is left and nothing is asked.
+
+        The view stays as it is and is called ``stale``. ``foreground`` ends that; call both as often as you
+        like.
+
+        Raises:
+            StoreClosedError: The store is closed.
+        """
+        self._require_open()
+        self._driver.post(Background())
+
+    def foreground(self) -> None:
+        """Somebody looks at the view again, or might think that it is old: read at once, and go live again.
+
+        Raises:
+            StoreClosedError: The store is closed.
+        """
+        self._require_open()
+        self._driver.post(Foreground())
+
     # --- life --------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
@@ -315,6 +438,7 @@ class TicketStore:
     async def _run(self) -> None:
         """The store's own task: never raises, so that a bug here can't cancel the program's task."""
         unsubscribe = self._parts.on_token(self._on_token)
+        forget_wakes = self._parts.on_wake(lambda: self._driver.post(Woke()))
         try:
             await self._driver.run()
         except Exception as error:  # noqa: BLE001 - the supervisor
@@ -325,6 +449,7 @@ class TicketStore:
             self._failure.__cause__ = error
         finally:
             unsubscribe()
+            forget_wakes()
             self._end()
 
     def _on_token(self, token: str | None) -> None:
@@ -380,9 +505,23 @@ class TicketStore:
     ) -> None:
         try:
             async for event in stream:
+                began = self._parts.clock.now()
                 await _call(callback, event, subscription)
+                self._audience.on_measured("handler", self._parts.clock.now() - began)
         except StoreError:
             return  # the store failed; that was logged, and every method says so
+
+    def _picture(self, events: tuple[TicketEvent, ...]) -> StoreChange:
+        now = self._engine.status_change(self._parts.clock.now())
+        return StoreChange(
+            tickets=self.tickets,
+            events=events,
+            status=now.status,
+            reason=now.reason,
+            freshness=now.freshness,
+            is_loading=now.is_loading,
+            pending=self.pending,
+        )
 
     def _initial_events(self) -> list[TicketEvent]:
         now = datetime.fromtimestamp(self._parts.clock.wall(), UTC)
@@ -392,6 +531,37 @@ class TicketStore:
             )
             for ticket in self.tickets.values()
         ]
+
+
+class _Writable:
+    """A store, as its commands see it."""
+
+    def __init__(
+        self, store: TicketStore, driver: Driver, clock: Clock, require_open: Callable[[], None]
+    ) -> None:
+        self._store: Final = store
+        self._driver: Final = driver
+        self._clock: Final = clock
+        self.require_open: Final = require_open
+
+    @property
+    def tickets(self) -> TicketBoard:
+        return self._store.tickets
+
+    @property
+    def viewer_id(self) -> UUID | None:
+        return self._store.view.profile_id
+
+    def post(self, item: Input) -> None:
+        self._driver.post(item)
+
+    def wall(self) -> datetime:
+        return datetime.fromtimestamp(self._clock.wall(), UTC)
+
+    async def absorb(self, ticket_id: UUID, version: int) -> None:
+        """Wait until the row is in ``tickets``; a store that was closed meanwhile has none."""
+        with contextlib.suppress(RequestTimeoutError, StoreError):
+            await self._store.settled(ticket_id, version, timeout=_ABSORB_TIMEOUT)
 
 
 async def _call(callback: EventCallback, event: TicketEvent, subscription: Subscription) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Generic, Self, TypeVar
 
 from typing_extensions import override
@@ -18,14 +19,18 @@ from typing_extensions import override
 from jamestronic_sdk.store.coalesce import coalesce
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
     from uuid import UUID
 
+    from jamestronic_sdk._clock import Clock
     from jamestronic_sdk.errors import JamesTronicError
+    from jamestronic_sdk.store.board import TicketBoard
     from jamestronic_sdk.store.events import TicketEvent
+    from jamestronic_sdk.store.protocol import Freshness, StoreStatus
     from jamestronic_sdk.store.views import View
 
-__all__ = ["EventStream", "Stream"]
+__all__ = ["ChangeStream", "EventStream", "StoreChange", "Stream"]
 
 _log = logging.getLogger("jamestronic_sdk.store")
 _T = TypeVar("_T")
@@ -128,6 +133,18 @@ class EventStream(Stream["TicketEvent"]):
             self._items.clear()
         self._merge(item)
 
+    @property
+    def waiting(self) -> int:
+        """How many events wait for the reader."""
+        return len(self._items) + sum(len(events) for events in self._by_ticket.values())
+
+    def take_all(self) -> tuple[TicketEvent, ...]:
+        """What waits, without waiting."""
+        taken: list[TicketEvent] = []
+        while (event := self._take()) is not None:
+            taken.append(event)
+        return tuple(taken)
+
     def _merge(self, event: TicketEvent) -> None:
         before = self._by_ticket.pop(event.ticket.id, [])
         after = coalesce(before, event, self._view)
@@ -151,3 +168,76 @@ class EventStream(Stream["TicketEvent"]):
     def _clear(self) -> None:
         super()._clear()
         self._by_ticket.clear()
+
+
+@dataclass(frozen=True, slots=True)
+class StoreChange:
+    """All that a user interface draws, and what happened since it drew last."""
+
+    tickets: TicketBoard
+    """As they are now, own writes under way included."""
+    events: tuple[TicketEvent, ...]
+    """Since the item before, in order, merged per ticket where the reader was slow; empty when only the
+    status or an own write changed what is shown."""
+    status: StoreStatus
+    reason: str | None
+    """Why it is not live."""
+    freshness: Freshness
+    is_loading: bool
+    """Whether what a person waits for is being read."""
+    pending: frozenset[UUID]
+    """The tickets with an own write under way."""
+
+
+class ChangeStream(Stream[StoreChange]):
+    """The whole picture each time that there is something to redraw, for one reader; the first item at once.
+
+    However much happens while the reader draws, one item waits: the newest picture with all events.
+
+    Args:
+        picture: Makes the item of this moment from the events that wait.
+        events: Where they wait.
+        clock: Time.
+        interval: Seconds between items, at least.
+    """
+
+    def __init__(
+        self,
+        picture: Callable[[tuple[TicketEvent, ...]], StoreChange],
+        events: EventStream,
+        clock: Clock,
+        interval: float,
+    ) -> None:
+        super().__init__(1)
+        self._picture: Final = picture
+        self._events: Final = events
+        self._clock: Final = clock
+        self._interval: Final = interval
+        self._not_before = clock.now()
+        self._is_due = True
+
+    def add(self, events: tuple[TicketEvent, ...]) -> None:
+        """There is something to redraw; called by the store."""
+        for event in events:
+            self._events.put(event)
+        self._is_due = True
+        self._arrived.set()
+
+    @override
+    def _take(self) -> StoreChange | None:
+        if self._is_closed or not self._is_due:
+            return None
+        self._is_due = False
+        self._not_before = self._clock.now() + self._interval
+        return self._picture(self._events.take_all())
+
+    @override
+    async def __anext__(self) -> StoreChange:
+        wait = self._not_before - self._clock.now()
+        if wait > 0 and not self._is_closed:
+            await self._clock.sleep(wait)
+        return await super().__anext__()
+
+    @override
+    def _clear(self) -> None:
+        self._events.end()

@@ -14,13 +14,21 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 from uuid import UUID  # noqa: TC003 - part of the public signature, resolved at run time by users
 
-from jamestronic_sdk.errors import ConfigurationError
+from jamestronic_sdk._inputs import checked_words, profile_id
+from jamestronic_sdk.errors import ConfigurationError, InvalidInputError
 from jamestronic_sdk.models import Role
 
 if TYPE_CHECKING:
-    from jamestronic_sdk.models import Ticket
+    from collections.abc import Iterable
+    from typing import Final
+
+    from jamestronic_sdk.models import Profile, Ticket
 
 __all__ = ["View", "ViewKind"]
+
+
+_WORD: Final = 200
+"""Characters of a status."""
 
 
 class ViewKind(StrEnum):
@@ -61,11 +69,32 @@ class View:
     """Whose tickets are "mine"; None for the overview."""
     includes_pool: bool = False
     """Technicians only: the unassigned tickets are in the view, too."""
+    statuses: frozenset[str] | None = None
+    """Overview only: the statuses that are in the view; None: all."""
+    technician_id: UUID | None = None
+    """Overview only: whose tickets are in the view (``profiles.id``); None: everybody's, and nobody's."""
 
     @classmethod
-    def overview(cls) -> View:
-        """All tickets that the signed-in admin or staff member may read."""
-        return cls(ViewKind.OVERVIEW)
+    def overview(
+        cls, *, statuses: Iterable[str] | None = None, technician: Profile | UUID | str | None = None
+    ) -> View:
+        """The tickets that the signed-in admin or staff member may read, all or some.
+
+        Args:
+            statuses: Only tickets in one of these; None: in any.
+            technician: Only this technician's (a profile, its id, or the id's text); then ``TicketAssigned``
+                and ``TicketUnassigned`` are told as that technician would be.
+
+        Raises:
+            InvalidInputError: An argument is malformed.
+        """
+        words = (
+            None if statuses is None else frozenset(checked_words(statuses, "statuses", limit=_WORD) or ())
+        )
+        if words is not None and not words:
+            raise InvalidInputError("statuses must name one status at least; None takes all.")
+        holder = None if technician is None else profile_id(technician, "technician")
+        return cls(ViewKind.OVERVIEW, statuses=words, technician_id=holder)
 
     @classmethod
     def technician(cls, profile_id: UUID, *, includes_pool: bool = False) -> View:
@@ -99,8 +128,15 @@ class View:
 
     @property
     def holder_column(self) -> str | None:
-        """The column that says whose ticket it is; None for the overview."""
+        """The column that says whose ticket it is; None for the overview of everybody's."""
+        if self.technician_id is not None:
+            return "assigned_technician_id"
         return _HOLDER_COLUMN.get(self.kind)
+
+    @property
+    def holder_id(self) -> UUID | None:
+        """Whose tickets count as "mine"; None for the overview of everybody's."""
+        return self.profile_id or self.technician_id
 
     @property
     def has_silent_leave(self) -> bool:
@@ -112,25 +148,27 @@ class View:
         return self.kind is not ViewKind.OVERVIEW
 
     def is_of_same_person(self, other: View) -> bool:
-        """Whether both are of the same kind and the same eyes, with or without the pool."""
+        """Whether both are of the same kind and the same eyes, whatever of it they hold."""
         return (self.kind, self.profile_id) == (other.kind, other.profile_id)
 
     def is_mine(self, ticket: Ticket) -> bool:
-        """Whether the viewer holds the ticket; never true for the overview."""
+        """Whether it counts as the viewer's; never true for the overview of everybody's."""
         column = self.holder_column
-        return column is not None and getattr(ticket, column) == self.profile_id
+        return column is not None and getattr(ticket, column) == self.holder_id
 
     def shows(self, ticket: Ticket) -> bool:
         """Whether row level security lets the viewer read the row, in the view or not.
 
         As ``tickets_read_technician_assigned`` and its kin say: technicians also read the unassigned ones.
         """
-        if self.kind is ViewKind.TECHNICIAN and ticket.assigned_technician_id is None:
+        if self.kind is ViewKind.OVERVIEW or self.is_mine(ticket):
             return True
-        return self.contains(ticket)
+        return self.kind is ViewKind.TECHNICIAN and ticket.assigned_technician_id is None
 
     def contains(self, ticket: Ticket) -> bool:
         """Whether the ticket belongs in the view, given that it is visible."""
-        if self.kind is ViewKind.OVERVIEW or self.is_mine(ticket):
+        if self.statuses is not None and ticket.status not in self.statuses:
+            return False
+        if self.holder_column is None or self.is_mine(ticket):
             return True
         return self.includes_pool and ticket.assigned_technician_id is None

@@ -1,7 +1,6 @@
-"""The `jamestronic` command: a local stack, and the SQL that ships with the package.
+"""`jamestronic local`: a Supabase for this machine, without Docker.
 
 Promises:
-    An error of this package is one line on stderr and exit code 1, never a traceback.
     `local stop` ends every process of the stack, also after its supervisor was killed.
 
 Never:
@@ -10,48 +9,34 @@ Never:
 
 from __future__ import annotations
 
-import json
 import logging
 import shlex
 import sys
-from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 
-from jamestronic_sdk import sql as sql_files
+from jamestronic_sdk.cli._root import output_of
 from jamestronic_sdk.errors import JamesTronicError
 
-# `jamestronic_sdk.local` is imported where it is used: `sql` must work without the extra `local`.
+# `jamestronic_sdk.local` is imported where it is used: other commands must work without the extra `local`.
 # ruff: noqa: PLC0415
 
-__all__ = ["app", "run"]
+__all__ = ["local"]
 
 _NOT_RUNNING: Final = 3
 """Exit code of `local status`, as of `systemctl status`."""
 
-
-app: Final[typer.Typer] = typer.Typer(
-    help="JamesTronic: a local Supabase, and the SQL of this package.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
 local: Final[typer.Typer] = typer.Typer(
     help="A Supabase for this machine, without Docker. For development only.",
     no_args_is_help=True,
     add_completion=False,
 )
-sql: Final[typer.Typer] = typer.Typer(
-    help="The SQL that ships with this package.", no_args_is_help=True, add_completion=False
-)
 fault: Final[typer.Typer] = typer.Typer(
     help="Break a part of the running local stack, for tests.", no_args_is_help=True, add_completion=False
 )
-app.add_typer(local, name="local")
-app.add_typer(sql, name="sql")
 local.add_typer(fault, name="fault")
 
 _DataDir = Annotated[
@@ -70,15 +55,6 @@ class RealtimeState(StrEnum):
 
     DOWN = "down"
     UP = "up"
-
-
-def run() -> None:
-    """Run the command; ends the process with its exit code."""
-    try:
-        app()
-    except JamesTronicError as error:
-        sys.stderr.write(f"{type(error).__name__}: {error}\n")
-        sys.exit(1)
 
 
 @local.command()
@@ -108,7 +84,11 @@ def start(
         parse_settings(auth or ())
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--auth") from None
-    typer.echo("For development only: a local Supabase on this machine, reachable from this machine alone.")
+    is_json = output_of().is_json
+    typer.echo(
+        "For development only: a local Supabase on this machine, reachable from this machine alone.",
+        err=is_json,
+    )
     where = None if ephemeral else (data_dir or control.default_data_dir())
     options = control.Options(port, apply_sql=not no_sql, auth=tuple(auth or ()), asymmetric=asymmetric)
     if detach:
@@ -129,15 +109,20 @@ def start(
         if ready_fd is not None:
             control.report_failure(ready_fd, error)
         raise
-    typer.echo("Stopped.")
+    typer.echo("Stopped.", err=is_json)
 
 
 def _announce(url: str, data_dir: Path, *, ephemeral: bool, explicit: bool) -> None:
     option = f" --data-dir {shlex.quote(str(data_dir))}" if ephemeral or explicit else ""
-    typer.echo(f"Ready at {url}")
-    typer.echo(f"Data in {data_dir}{' (removed when it stops)' if ephemeral else ''}")
-    typer.echo(f'Settings for a shell: eval "$(jamestronic local env{option})"')
-    typer.echo(f"Stop it with: jamestronic local stop{option}")
+    lines = (
+        f"Ready at {url}",
+        f"Data in {data_dir}{' (removed when it stops)' if ephemeral else ''}",
+        f'Settings for a shell: eval "$(jamestronic local env{option})"',
+        f"Stop it with: jamestronic local stop{option}",
+    )
+    data = {"url": url, "data_dir": str(data_dir), "ephemeral": ephemeral}
+    output_of().result(data, "\n".join(lines))
+    sys.stdout.flush()
 
 
 @local.command()
@@ -147,7 +132,10 @@ def stop(data_dir: _DataDir = None) -> None:
 
     path = data_dir or control.default_data_dir()
     stopped = control.stop(path)
-    typer.echo("Stopped; no process is left." if stopped else f"Nothing runs on {path}.")
+    output_of().result(
+        {"stopped": stopped, "data_dir": str(path)},
+        "Stopped; no process is left." if stopped else f"Nothing runs on {path}.",
+    )
 
 
 @local.command()
@@ -161,9 +149,11 @@ def seed(data_dir: _DataDir = None) -> None:
 
     settings = control.environment(data_dir or control.default_data_dir())
     asyncio.run(create(settings["SUPABASE_URL"], settings["SUPABASE_SERVICE_ROLE_KEY"]))
-    for person in PEOPLE:
-        typer.echo(f"{person.role.value:12}{person.email}")
-    typer.echo(f"{len(TICKETS)} tickets. Everybody's password is {DEMO_PASSWORD}.")
+    people = [{"role": person.role.value, "email": person.email} for person in PEOPLE]
+    lines = [f"{one['role']:12}{one['email']}" for one in people]
+    lines.append(f"{len(TICKETS)} tickets. Everybody's password is {DEMO_PASSWORD}.")
+    data = {"people": people, "tickets": len(TICKETS), "password": DEMO_PASSWORD}
+    output_of().result(data, "\n".join(lines))
 
 
 @local.command()
@@ -173,12 +163,14 @@ def status(data_dir: _DataDir = None) -> None:
 
     path = data_dir or control.default_data_dir()
     found = control.status(path)
+    out = output_of()
     if found is None:
-        typer.echo(f"Not running (data directory {path}).")
+        data: dict[str, object] = {"running": False, "data_dir": str(path)}
+        out.result(data, f"Not running (data directory {path}).")
         raise typer.Exit(_NOT_RUNNING)
-    typer.echo(f"Running at {found.url} (process {found.pid}, data directory {path}).")
-    for name, state in found.parts.items():
-        typer.echo(f"  {name}: {state}")
+    data = {"running": True, "data_dir": str(path), "url": found.url, "pid": found.pid, "parts": found.parts}
+    lines = [f"Running at {found.url} (process {found.pid}, data directory {path})."]
+    out.result(data, "\n".join([*lines, *(f"  {name}: {state}" for name, state in found.parts.items())]))
 
 
 @local.command()
@@ -186,23 +178,25 @@ def env(data_dir: _DataDir = None) -> None:
     """Print the settings as shell lines, keys included: eval "$(jamestronic local env)"."""
     from jamestronic_sdk.local import control
 
-    for name, value in control.environment(data_dir or control.default_data_dir()).items():
-        typer.echo(f"export {name}={shlex.quote(value)}")
+    variables = control.environment(data_dir or control.default_data_dir())
+    output_of().result(
+        variables, "\n".join(f"export {name}={shlex.quote(value)}" for name, value in variables.items())
+    )
 
 
 @local.command()
 def mail(
     *,
     to: Annotated[str | None, typer.Option("--to", help="Only to this address or phone number.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="As one JSON array.")] = False,
     data_dir: _DataDir = None,
 ) -> None:
     """Show what Auth has sent by mail and text message, oldest first: codes and links."""
     from jamestronic_sdk.local import control
 
     messages = control.mail(data_dir or control.default_data_dir(), to)
-    if as_json:
-        typer.echo(json.dumps(messages, indent=2))
+    out = output_of()
+    if out.is_json:
+        out.json(messages)
         return
     for message in messages:
         typer.echo(f"{message['sent_at']}  {message['channel']} to {message['to']}: {message['subject']}")
@@ -219,42 +213,8 @@ def realtime(state: RealtimeState, data_dir: _DataDir = None) -> None:
     from jamestronic_sdk.local import control
 
     closed = control.set_realtime(data_dir or control.default_data_dir(), state.value)
-    typer.echo(
-        f"Realtime is {state.value}" + (f"; {closed} connections were closed." if closed is not None else ".")
+    output_of().result(
+        {"realtime": state.value, "closed": closed},
+        f"Realtime is {state.value}"
+        + (f"; {closed} connections were closed." if closed is not None else "."),
     )
-
-
-@sql.command("list")
-def list_files() -> None:
-    """List the SQL files in the order in which they apply, with their checksums."""
-    for file in sql_files.files():
-        typer.echo(f"{file.checksum[:16]}  {file.name}")
-
-
-@sql.command()
-def export(
-    migrations: Annotated[
-        Path, typer.Option("--migrations", file_okay=False, help="Folder of the Supabase CLI's migrations.")
-    ] = Path("supabase/migrations"),
-) -> None:
-    """Write migrations for `supabase db push`, one for each file that changed since the last export."""
-    written = sql_files.export(migrations, now=datetime.now(UTC))
-    for path in written:
-        typer.echo(str(path))
-    if not written:
-        typer.echo(f"Nothing to do: {migrations} is up to date.", err=True)
-
-
-@sql.command()
-def check(
-    database_url: Annotated[
-        str, typer.Argument(envvar="DATABASE_URL", metavar="URL", help="Of the database; or DATABASE_URL.")
-    ],
-) -> None:
-    """Say what of the SQL is missing, outdated or altered in a database: exit code 0 when nothing is."""
-    problems = sql_files.check(database_url)
-    for problem in problems:
-        typer.echo(f"{problem.kind:9} {problem.file:20} {problem.what}")
-    if problems:
-        raise typer.Exit(1)
-    typer.echo("The database has the SQL of this version.")
