@@ -31,7 +31,7 @@ async def keep(email: str, password: str, *, task_status: TaskStatus[UUID]) -> N
                 with suppress(JamesTronicError):  # a store that fails logs it
                     await store.wait_for(lambda now: now.status == "closed", timeout=None)
                 del stores[me.profile_id]
-        with suppress(JamesTronicError):  # the session may have ended already
+        with suppress(JamesTronicError):  # it may have ended already
             await jt.auth.sign_out()
 
 
@@ -75,5 +75,6 @@ async def my_events(browser: Annotated[str, Cookie()] = "") -> StreamingResponse
 @app.post("/sign-out")
 async def sign_out(browser: Annotated[str, Cookie()] = "") -> None:
     """Forget this browser; the last one of a person closes the store."""
-    if (store := store_of(browser)) and browsers.pop(browser) not in browsers.values():
+    store, person = store_of(browser), browsers.pop(browser)
+    if person not in browsers.values():
         await store.aclose()

@@ -109,22 +109,25 @@ def _node(name: str, x: float, y: float) -> str:
 def _arrow(arrow: Arrow, places: Mapping[str, tuple[float, float]], *, is_double: bool) -> str:
     (x1, y1), (x2, y2) = places[arrow.source], places[arrow.target]
     if arrow.source == arrow.target:
-        sign = -1 if y1 < max(y for _, y in places.values()) else 1
-        top, far = y1 + sign * _HEIGHT / 2, y1 + sign * (_HEIGHT / 2 + 38)
-        path = f"M{x1 - 24:g} {top:g} C{x1 - 34:g} {far:g} {x1 + 34:g} {far:g} {x1 + 24:g} {top:g}"
-        at = (x1, far + (6 if sign < 0 else 9))
+        path, at = _loop(x1, y1, [y for x, y in places.values() if x == x1])
     else:
         # Bend to the right of the direction of travel, so that there and back do not lie on each other, and
-        # far around the columns that are skipped: above them from the start, below them from elsewhere.
+        # far around what is skipped: above it from the start, below it from elsewhere, beside it in a column.
         length = max(1.0, ((x2 - x1) ** 2 + (y2 - y1) ** 2) ** 0.5)
         bend = 46.0 if is_double else 0.0
         if abs(x2 - x1) > 1.5 * _COLUMN:
             rows = {y for _, y in places.values()}
             bend = (max(rows) - min(rows) + 210) * (-1 if arrow.source == _START else 1)
+        elif abs(y2 - y1) > 1.5 * _ROW:
+            bend = -190.0
         middle = ((x1 + x2) / 2 - (y2 - y1) / length * bend, (y1 + y2) / 2 + (x2 - x1) / length * bend)
         begin, end = _edge((x1, y1), middle, arrow.source), _edge((x2, y2), middle, arrow.target)
         path = f"M{begin[0]:g} {begin[1]:g} Q{middle[0]:g} {middle[1]:g} {end[0]:g} {end[1]:g}"
-        at = tuple(0.25 * a + 0.5 * b + 0.25 * c for a, b, c in zip(begin, middle, end, strict=True))
+        part = 0.62 if x1 == x2 and not is_double else 0.5  # where the label stands
+        at = tuple(
+            (1 - part) ** 2 * a + 2 * part * (1 - part) * b + part**2 * c
+            for a, b, c in zip(begin, middle, end, strict=True)
+        )
     anchor = "middle" if abs(y2 - y1) <= 3 * abs(x2 - x1) else ("end" if at[0] < x1 else "start")
     data = " ".join(f'data-{key}="{escape(value)}"' for key, value in arrow._asdict().items())
     return (
@@ -133,6 +136,20 @@ def _arrow(arrow: Arrow, places: Mapping[str, tuple[float, float]], *, is_double
         f'stroke="var(--color-background-primary,#fff)" stroke-width="5" paint-order="stroke">'
         f"{arrow.label}</text>"
     )
+
+
+def _loop(x: float, y: float, column: list[float]) -> tuple[str, tuple[float, float]]:
+    """From a node to itself: above the first of its column, below the last, at a corner of the others."""
+    if min(column) < y < max(column):
+        left, top = x - _WIDTH / 2, y - _HEIGHT / 2
+        path = (
+            f"M{left:g} {y - 8:g} C{left - 44:g} {top - 24:g} {left + 8:g} {top - 46:g} {left + 26:g} {top:g}"
+        )
+        return path, (left - 42, top - 20)
+    sign = -1 if y == min(column) else 1
+    edge, far = y + sign * _HEIGHT / 2, y + sign * (_HEIGHT / 2 + 38)
+    path = f"M{x - 24:g} {edge:g} C{x - 34:g} {far:g} {x + 34:g} {far:g} {x + 24:g} {edge:g}"
+    return path, (x, far + (6 if sign < 0 else 9))
 
 
 def _edge(centre: tuple[float, float], towards: tuple[float, float], name: str) -> tuple[float, float]:
