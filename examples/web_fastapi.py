@@ -1,7 +1,5 @@
-"""One live store per signed-in person, for all browsers; closed by the last sign-out and at shutdown.
-
-uvicorn --app-dir examples --timeout-graceful-shutdown 1 web_fastapi:app
-"""
+"""One live store per signed-in person, for all browsers; closed by the last sign-out and at shutdown."""
+# uvicorn --app-dir examples --timeout-graceful-shutdown 1 web_fastapi:app
 
 import secrets
 from collections.abc import AsyncGenerator
