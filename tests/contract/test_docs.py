@@ -13,6 +13,7 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -129,6 +130,8 @@ async def test_the_code_of_a_page_runs(
         "colleague": await shop.profile_of(await shop.person(Role.TECHNICIAN)),
         "code_from_the_app": code_from_the_app,
         "hashlib": hashlib,
+        "draw": lambda *_, **__: None,
+        "window": SimpleNamespace(is_closed=True),
     }
     async with JamesTronic.from_env() as jt:
         await jt.auth.sign_in(email=admin.email, password=admin.password)
