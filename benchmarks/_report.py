@@ -1,59 +1,127 @@
-"""What a benchmark prints and keeps: one table, and the same as JSON."""
+"""Measures calls side by side, prints a table of what came out, and writes it as JSON.
+
+Machines differ and are shared, so nothing here is an absolute number: what is compared is run in turns within
+one run, and what counts is the ratio of the medians.
+"""
 
 from __future__ import annotations
 
+import gc
 import json
+import os
 import platform
-import sys
-from dataclasses import asdict, dataclass
+import statistics
+import time
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-FOLDER = Path(__file__).parent.parent / "build" / "benchmarks"
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+RESULTS = Path(os.environ.get("JAMESTRONIC_BENCH_DIR", "build/benchmarks"))
+"""Where the JSON goes; not part of the repository."""
 
 
 @dataclass(frozen=True)
-class Line:
-    """One measured thing."""
+class Ratio:
+    """Two medians of one run, and what their quotient must be."""
 
-    what: str
-    measured: float
-    unit: str
-    limit: float | None
-    """At most this; at least this where ``is_minimum``. None: only reported."""
-    is_minimum: bool = False
+    name: str
+    ours: float
+    """Median seconds."""
+    theirs: float
+    """Median seconds."""
+    rounds: int
+    at_most: float | None = None
+    """Limit of ours / theirs."""
+    at_least: float | None = None
+    """Limit of theirs / ours."""
+
+    @property
+    def value(self) -> float:
+        """Ours / theirs, or theirs / ours where more is better."""
+        return self.ours / self.theirs if self.at_least is None else self.theirs / self.ours
 
     @property
     def is_met(self) -> bool:
-        if self.limit is None:
-            return True
-        return self.measured >= self.limit if self.is_minimum else self.measured <= self.limit
+        """Whether the limit is kept; true where there is none."""
+        if self.at_least is not None:
+            return self.value >= self.at_least
+        return self.at_most is None or self.value <= self.at_most
+
+    @property
+    def verdict(self) -> str:
+        """Whether the limit is kept, in words; empty where there is none."""
+        return "" if not self.target else "met" if self.is_met else "NOT MET"
+
+    @property
+    def target(self) -> str:
+        """The limit in words."""
+        if self.at_least is not None:
+            return f">= {self.at_least:g}x as fast"
+        return "" if self.at_most is None else f"<= {self.at_most:g} of theirs"
 
 
+@dataclass
 class Report:
-    """Collects lines; ``finish`` prints and writes them."""
+    """The results of one benchmark file."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.lines: list[Line] = []
+    name: str
+    ratios: list[Ratio] = field(default_factory=list)
 
-    def most(self, what: str, measured: float, unit: str, limit: float | None = None) -> None:
-        """What should be little."""
-        self.lines.append(Line(what, measured, unit, limit))
-
-    def least(self, what: str, measured: float, unit: str, limit: float | None = None) -> None:
-        """What should be much."""
-        self.lines.append(Line(what, measured, unit, limit, is_minimum=True))
+    def add(self, ratio: Ratio) -> Ratio:
+        """Take a result in."""
+        self.ratios.append(ratio)
+        return ratio
 
     def finish(self) -> None:
-        """Print the table, write ``build/benchmarks/<name>.json``, and fail where a limit is not met."""
-        width = max((len(line.what) for line in self.lines), default=0)
-        print(f"\n\n{self.name} (Python {platform.python_version()}, {sys.platform})")
-        for line in self.lines:
-            wanted = "" if line.limit is None else f"{'>=' if line.is_minimum else '<='} {line.limit:g}"
-            mark = "" if line.limit is None else ("ok" if line.is_met else "MISSED")
-            print(f"  {line.what:{width}}  {line.measured:>12.4g} {line.unit:<10} {wanted:<10} {mark}")
-        FOLDER.mkdir(parents=True, exist_ok=True)
-        rows = [{**asdict(line), "is_met": line.is_met} for line in self.lines]
-        (FOLDER / f"{self.name}.json").write_text(json.dumps(rows, indent=2) + "\n")
-        missed = [line.what for line in self.lines if not line.is_met]
-        assert not missed, f"not met: {missed}"
+        """Print the table and write the JSON."""
+        head = ("what", "ours", "theirs", "ratio", "target", "")
+        rows = [
+            (one.name, _time(one.ours), _time(one.theirs), f"{one.value:.2f}", one.target, one.verdict)
+            for one in self.ratios
+        ]  # fmt: skip
+        widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
+        print()
+        for row in (head, tuple("-" * width for width in widths), *rows):
+            print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        RESULTS.mkdir(parents=True, exist_ok=True)
+        target = RESULTS / f"{self.name}.json"
+        found = [{**asdict(one), "ratio": one.value, "is_met": one.is_met} for one in self.ratios]
+        machine = {"python": platform.python_version(), "cores": os.cpu_count(), "load": os.getloadavg()[0]}
+        target.write_text(
+            json.dumps({"name": self.name, "machine": machine, "ratios": found}, indent=2) + "\n"
+        )
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds * 1000:.2f} ms" if seconds < 1 else f"{seconds:.2f} s"
+
+
+async def in_turns(
+    calls: Mapping[str, Callable[[], Awaitable[object]]], *, rounds: int, warm_up: int = 1
+) -> dict[str, list[float]]:
+    """Seconds of each call in each round; the order changes from round to round.
+
+    What a call answers is dropped, and the garbage collected, outside the measured time.
+    """
+    taken: dict[str, list[float]] = {name: [] for name in calls}
+    for number in range(-warm_up, rounds):
+        turn = list(calls.items())
+        if number % 2:
+            turn.reverse()
+        for name, call in turn:
+            gc.collect() if rounds < 50 else None
+            start = time.perf_counter()
+            answer = await call()
+            seconds = time.perf_counter() - start
+            del answer
+            if number >= 0:
+                taken[name].append(seconds)
+    return taken
+
+
+def median_ratio(name: str, ours: list[float], theirs: list[float], **limit: float) -> Ratio:
+    """The result of two lists of one run."""
+    return Ratio(name, statistics.median(ours), statistics.median(theirs), len(ours), **limit)

@@ -14,7 +14,7 @@ from time import perf_counter
 from typing import Any
 
 import pytest
-from benchmarks._report import Report
+from benchmarks._table import Table
 from pydantic import TypeAdapter
 from tests.builders import ALICE, EPOCH, ticket_id
 
@@ -99,7 +99,7 @@ def quantile(values: list[float], part: float) -> float:
 
 
 def test_one_event_costs_the_same_however_many_tickets_there_are() -> None:
-    report = Report("store_apply")
+    report = Table("store_apply")
     small, large = Bench(10_000), Bench(100_000)
     taken: dict[str, list[float]] = {"10,000": [], "100,000": []}
     gc.collect()
@@ -135,7 +135,7 @@ def test_a_ticket_takes_no_more_memory_than_its_json_as_dicts(total: int) -> Non
     ours = tracemalloc.get_traced_memory()[0] - before
     tracemalloc.stop()
     assert len(engine.tickets) == total
-    report = Report("store_memory")
+    report = Table("store_memory")
     report.most("a ticket in the store", ours / total, "bytes")
     report.most("its row as a dict", plain / total, "bytes")
     report.most("ratio", ours / plain, "x", 1.3)

@@ -34,7 +34,7 @@ PARTS: Final = (
 INHERITED: Final = {"Auth": ("_session_keeper", "SessionKeeper")}
 
 # What these async methods and properties answer is wrapped, too.
-WRAPPED: Final = frozenset({"AuthChanges", "TicketPages", "TicketQuery"})
+WRAPPED: Final = frozenset({"AuthChanges", "RowPages", "RowQuery"})
 
 # The watchdog, and what parts of Auth share: never a program's.
 LEFT_OUT: Final = frozenset({"in_own_name", "keep_fresh", "replace_while_locked"})

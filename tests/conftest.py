@@ -12,7 +12,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Options of this suite."""
     parser.addoption("--no-skips", action="store_true", help="a skipped test fails the run (for CI)")
     parser.addoption("--seeds", type=int, default=2000, help="simulated histories per view")
-    parser.addoption("--seed", type=int, default=None, help="replay one simulated history")
+    parser.addoption("--kills", type=int, default=5, help="processes of a local stack that are killed")
+    parser.addoption(
+        "--seed", type=int, default=None, help="replay one simulated history, or one order of kills"
+    )
+    parser.addoption("--chaos-hold", type=float, default=0.0, help="least seconds that a fault lasts")
+    parser.addoption("--chaos-report", help="write the chaos layer's table to this file, as JSON")
 
 
 @pytest.hookimpl(trylast=True)

@@ -11,6 +11,8 @@ from jamestronic_sdk import (
     Note,
     Profile,
     Role,
+    RowPages,
+    RowQuery,
     Table,
     Ticket,
     TicketStatus,
@@ -38,6 +40,11 @@ async def plain() -> None:
         assert_type(await jt.profiles.list(role=Role.TECHNICIAN), list[Profile])
         assert_type(await jt.notes.create("", body=""), Note)
         assert_type(await jt.notes.list(""), list[Note])
+        assert_type(jt.notes.query(order="newest"), RowQuery[Note])
+        assert_type(jt.profiles.query(role="technician").pages(), RowPages[Profile])
+        assert_type(await jt.profiles.query().count(), int)
+        async for person in jt.profiles.query():
+            assert_type(person, Profile)
         assert_type(jt.table("parts").where("id", "eq", 1).order("id").limit(5), Table)
         assert_type(await jt.table("parts").select(), list[dict[str, Any]])
         assert_type(await jt.table("tickets").select_as(ShopTicket), list[ShopTicket])

@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from jamestronic_sdk._paging import RowPages, RowQuery
     from jamestronic_sdk.admin import Account, Admin
     from jamestronic_sdk.auth import Auth, AuthChange, AuthChangeKind, AuthChanges, CodeSent, Me, OAuthRequest
     from jamestronic_sdk.client import JamesTronic
@@ -82,7 +83,7 @@ if TYPE_CHECKING:
     from jamestronic_sdk.store.streams import ChangeStream, EventStream, StoreChange, Stream
     from jamestronic_sdk.store.views import View, ViewKind
     from jamestronic_sdk.table import Table
-    from jamestronic_sdk.tickets import TicketFilters, TicketPages, TicketQuery, Tickets
+    from jamestronic_sdk.tickets import TicketFilters, Tickets
 
 __all__ = [
     "Account",
@@ -139,6 +140,8 @@ __all__ = [
     "Retry",
     "RetryPolicy",
     "Role",
+    "RowPages",
+    "RowQuery",
     "SchemaMissingError",
     "ServerError",
     "SessionExpiredError",
@@ -163,10 +166,8 @@ __all__ = [
     "TicketCreated",
     "TicketEvent",
     "TicketFilters",
-    "TicketPages",
     "TicketPatch",
     "TicketPriority",
-    "TicketQuery",
     "TicketRemoved",
     "TicketStatus",
     "TicketStore",
@@ -181,6 +182,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "_paging": ("RowPages", "RowQuery"),
     "admin": ("Account", "Admin"),
     "auth": ("Auth", "AuthChange", "AuthChangeKind", "AuthChanges", "CodeSent", "Me", "OAuthRequest"),
     "client": ("JamesTronic",),
@@ -255,7 +257,7 @@ _HOMES = {
     "store.streams": ("ChangeStream", "EventStream", "StoreChange", "Stream"),
     "store.views": ("View", "ViewKind"),
     "table": ("Table",),
-    "tickets": ("TicketFilters", "TicketPages", "TicketQuery", "Tickets"),
+    "tickets": ("TicketFilters", "Tickets"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -185,6 +185,20 @@ def quoted(value: str) -> str:
     return f'"{escaped}"'
 
 
+def after_row(column: str, value: str, tie: str, tie_value: object, beyond: str) -> str:
+    """What comes after a row, in the order of a column and then of a unique one.
+
+    Args:
+        column: Of the order.
+        value: Of the row, there.
+        tie: The unique column, in the same direction.
+        tie_value: Of the row, there: a number or a UUID.
+        beyond: ``gt``, or ``lt`` when the order descends.
+    """
+    last = quoted(value)
+    return f"{column}.{beyond}.{last},and({column}.eq.{last},{tie}.{beyond}.{tie_value})"
+
+
 class Order:
     """The order of a list, and where its next page begins."""
 
@@ -202,9 +216,8 @@ class Order:
         if after is not None and self._column is None:
             query = query.filter("number", beyond, str(after.number))
         elif after is not None:
-            moment = quoted(after.updated_at.isoformat())
             query = query.or_(
-                f"updated_at.{beyond}.{moment},and(updated_at.eq.{moment},number.{beyond}.{after.number})"
+                after_row("updated_at", after.updated_at.isoformat(), "number", after.number, beyond)
             )
         if self._column is not None:
             query = query.order(self._column, desc=self._descending)

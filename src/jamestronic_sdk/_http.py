@@ -13,10 +13,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
+import re
 from dataclasses import dataclass, field, replace
 from email.utils import parsedate_to_datetime
 from enum import Enum
-from typing import TYPE_CHECKING, Final, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias, TypeVar, cast
 
 import anyio
 import httpx
@@ -32,12 +34,15 @@ from supabase_auth.errors import (
     AuthWeakPasswordError,
     CustomAuthError,
 )
+from typing_extensions import override
 
+from jamestronic_sdk._telemetry import Operation, current_operation, operation, received
 from jamestronic_sdk._wake import SleepWatch
 from jamestronic_sdk.errors import (
     ClientClosedError,
     ConnectionFailedError,
     DataError,
+    InvalidInputError,
     JamesTronicError,
     NotSignedInError,
     RequestTimeoutError,
@@ -50,6 +55,7 @@ from jamestronic_sdk.retry import RetryBudget, RetryPolicy, retrying
 if TYPE_CHECKING:
     import random
     from collections.abc import Awaitable, Callable, Coroutine
+    from contextlib import AbstractContextManager
 
     from postgrest.base_request_builder import RequestConfig
 
@@ -60,6 +66,11 @@ if TYPE_CHECKING:
 __all__ = ["Core", "Query", "TokenSource", "Wire", "parse", "total_of"]
 
 _T = TypeVar("_T")
+
+_log: Final = logging.getLogger("jamestronic_sdk.http")
+
+_Outcome: TypeAlias = tuple[_T] | Exception | None
+"""An answer in a box, an error, or None: it was ended before."""
 
 # A dead address is noticed before the whole time-out is gone; TCP's second SYN goes out after 1 s, the
 # third after 3 s, the fourth after 7 s.
@@ -74,7 +85,37 @@ _ERROR_BODY_LIMIT: Final = 64 * 1024
 _DOOR_KEY: Final = "jamestronic"
 """Under which supabase_auth keeps a PKCE verifier in a door's own memory."""
 
+_REQUEST_ID: Final = "X-Request-Id"
+
+# Supabase's own, the one that proxies agree on (the local stack answers with ours), and Cloudflare's.
 _REQUEST_ID_HEADERS: Final = ("sb-request-id", "x-request-id", "cf-ray")
+_REQUEST_ID_FORM: Final = re.compile(r"[A-Za-z0-9._:+/=-]{1,128}")
+
+
+# httpx logs whole addresses at INFO, and what people search for stands in them; the others log headers at
+# DEBUG. A filter counts for its own logger only, so each is named.
+_LIBRARY_LOGGERS: Final = (
+    "httpx",
+    "httpcore.connection",
+    "httpcore.http11",
+    "httpcore.http2",
+    "httpcore.proxy",
+    "httpcore.socks",
+    "hpack.hpack",
+    "hpack.table",
+)
+
+
+class _QuietLibrary(logging.Filter):
+    """Keeps query strings and headers of our own requests out of the log; ``_on_response`` logs the rest."""
+
+    @override
+    def filter(self, record: logging.LogRecord) -> bool:
+        return current_operation() is None
+
+
+for _name in _LIBRARY_LOGGERS:
+    logging.getLogger(_name).addFilter(_QuietLibrary())
 
 
 class Query(Protocol):
@@ -177,6 +218,7 @@ class Core:
             # read on its own, and a server that trickles would never time out.
             timeout=httpx.Timeout(None, connect=_CONNECT_TIMEOUT),
             limits=_LIMITS,
+            event_hooks={"request": [_on_request], "response": [_on_response]},
         )
         self._raw = AsyncClient(
             self.settings.url,
@@ -246,16 +288,16 @@ class Core:
         scope = anyio.CancelScope()
         if timeout is not None:
             scope.deadline = anyio.current_time() + timeout
-        task = self._tasks.create_task(_outcome(call, scope), name="jamestronic-exchange")
+        answered: asyncio.Future[_Outcome[_T]] = asyncio.get_running_loop().create_future()
+        self._tasks.create_task(_exchange(call, scope, answered), name="jamestronic-exchange")
         self._exchanges.add(scope)
         try:
-            await asyncio.wait([task])
+            outcome = await answered
         except asyncio.CancelledError:
             scope.cancel()  # the task puts the connection in order, and ends before the client does
             raise
         finally:
             self._exchanges.discard(scope)
-        outcome = None if task.cancelled() else task.result()
         if isinstance(outcome, tuple):
             return outcome[0]
         if outcome is not None:
@@ -302,16 +344,63 @@ class Core:
         self._raw.postgrest.auth(bearer)
 
 
-async def _outcome(
-    call: Callable[[], Awaitable[_T]], scope: anyio.CancelScope
-) -> tuple[_T] | Exception | None:
-    """What came of a call: its answer in a box, its error, or None when the scope ended it."""
-    with scope:
-        try:
-            return (await call(),)
-        except Exception as error:  # noqa: BLE001 - carried to the caller's task, and raised there
-            return error
-    return None
+async def _exchange(
+    call: Callable[[], Awaitable[_T]], scope: anyio.CancelScope, answered: asyncio.Future[_Outcome[_T]]
+) -> None:
+    """Tell what came of a call: its answer in a box, its error, or None when something ended it."""
+    outcome: _Outcome[_T] = None
+    try:
+        with scope:
+            try:
+                outcome = (await call(),)
+            except Exception as error:  # noqa: BLE001 - carried to the caller's task, and raised there
+                outcome = error
+    finally:
+        if not answered.done():
+            answered.set_result(outcome)
+
+
+async def _on_request(request: httpx.Request) -> None:
+    """Send the operation's id along."""
+    under_way = current_operation()
+    if under_way is not None:
+        under_way.sent(request.method, request.url.path)
+        request.headers[_REQUEST_ID] = under_way.request_id
+
+
+async def _on_response(response: httpx.Response) -> None:
+    """Note what is known before the body is read; the libraries in between keep it to themselves."""
+    under_way = current_operation()
+    if under_way is not None:
+        under_way.status = response.status_code
+        under_way.server_id = _id_of(response)
+        under_way.retry_after = response.headers.get("retry-after")
+        _log.debug(
+            "%s: %s %s answered %d",
+            under_way.name,
+            response.request.method,
+            response.request.url.path,
+            response.status_code,
+            extra={"operation": under_way.name, "request_id": under_way.server_id or under_way.request_id},
+        )
+
+
+def _id_of(response: httpx.Response) -> str | None:
+    """What the gateway called the request; None when it did not say, or something that is no id."""
+    headers = response.headers
+    found = next((headers[name] for name in _REQUEST_ID_HEADERS if name in headers), "")
+    return found if _REQUEST_ID_FORM.fullmatch(found) else None
+
+
+def _sent_id() -> str | None:
+    """What the operation that is under way calls its requests."""
+    under_way = current_operation()
+    return under_way.request_id if under_way is not None else None
+
+
+def _quotable(error: Exception) -> Exception | None:
+    """The error, to be the cause of ours; None for those whose text may quote a header."""
+    return None if isinstance(error, httpx.ProtocolError) else error
 
 
 def _closed_meanwhile() -> ClientClosedError:
@@ -331,6 +420,10 @@ class Wire:
     def with_tokens(self, tokens: TokenSource) -> Wire:
         """The same wire for somebody else."""
         return replace(self, tokens=tokens)
+
+    def operation(self, name: str) -> AbstractContextManager[Operation]:
+        """What requests of a public operation are told and traced as; opened around several of them."""
+        return operation(name, self.core.settings.url, self.core.clock)
 
     async def send(
         self,
@@ -363,7 +456,10 @@ class Wire:
                 token = await self.tokens.renew(token)
                 return await self._once(build, token, operation, target)
 
-        return await self._retrying(once, operation=operation, replayable=replayable)
+        with self.operation(operation):
+            response = await self._retrying(once, operation=operation, replayable=replayable)
+            received(len(response.content))
+            return response
 
     async def ask_auth(
         self, call: Callable[[], Awaitable[_T]], *, operation: str, replayable: bool = False
@@ -379,13 +475,14 @@ class Wire:
             except ValidationError as error:
                 raise data_error(operation, error) from None  # pydantic's message quotes the tokens
             except AuthError as error:
-                raise self._from_auth(error, operation) from error
+                raise self._from_auth(error, operation) from None  # Auth's message may quote an address
             except ClientClosedError:
                 raise
             except (httpx.HTTPError, RuntimeError) as error:
-                raise self._from_httpx(error, operation) from error
+                raise self._from_httpx(error, operation) from _quotable(error)
 
-        return await self._retrying(once, operation=operation, replayable=replayable)
+        with self.operation(operation):
+            return await self._retrying(once, operation=operation, replayable=replayable)
 
     async def _retrying(self, call: Callable[[], Awaitable[_T]], *, operation: str, replayable: bool) -> _T:
         return await retrying(
@@ -409,8 +506,13 @@ class Wire:
             raise self._timed_out(operation) from error
         except ClientClosedError:
             raise
+        except httpx.InvalidURL:
+            # Longer than any URL that httpx sends, 64 kB.
+            raise InvalidInputError(
+                f"{operation}: the conditions are too long, all together.", next_step="Ask in several parts."
+            ) from None
         except (httpx.HTTPError, RuntimeError) as error:
-            raise self._from_httpx(error, operation) from error
+            raise self._from_httpx(error, operation) from _quotable(error)
         if response.is_success:
             return response
         raise self._from_response(response, operation, target)
@@ -420,6 +522,7 @@ class Wire:
             f"{operation}: no answer from {self.core.settings.host} in time.",
             next_step="Try again, or give a longer timeout.",
             maybe_sent=maybe_sent,
+            request_id=_sent_id(),
         )
 
     def _from_httpx(self, error: httpx.HTTPError | RuntimeError, operation: str) -> JamesTronicError:
@@ -432,6 +535,7 @@ class Wire:
                     f"{operation}: {host} can't be reached.",
                     next_step="Check SUPABASE_URL and the network; a local stack: `jamestronic local start`.",
                     maybe_sent=False,
+                    request_id=_sent_id(),
                 )
             case httpx.PoolTimeout():
                 return self._timed_out(operation, maybe_sent=False)
@@ -441,6 +545,7 @@ class Wire:
                 return ConnectionFailedError(
                     f"{operation}: the connection to {host} broke ({type(error).__name__}).",
                     next_step="Try again.",
+                    request_id=_sent_id(),
                 )
             case _:
                 raise error
@@ -451,20 +556,31 @@ class Wire:
                 cause = error.__cause__
                 if isinstance(cause, httpx.HTTPError | RuntimeError):
                     return self._from_httpx(cause, operation)
-                return ConnectionFailedError(f"{operation}: no answer from {self.core.settings.host}.")
+                return ConnectionFailedError(
+                    f"{operation}: no answer from {self.core.settings.host}.", request_id=_sent_id()
+                )
             case AuthSessionMissingError():
                 return NotSignedInError(f"{operation}: nobody is signed in.", next_step="Sign in first.")
             case AuthUnknownError():
                 # Its `original_error` is the JSON parser's; the answer hangs at the cause.
                 cause = error.__cause__
                 status = cause.response.status_code if isinstance(cause, httpx.HTTPStatusError) else None
-                return auth_error(operation=operation, status=status, message="the answer is not from Auth")
+                code, message = None, "the answer is not from Auth"
             case AuthWeakPasswordError() | AuthApiError() | CustomAuthError():
-                return auth_error(
-                    operation=operation, status=error.status, code=error.code, message=error.message
-                )
+                status, code, message = error.status, error.code, error.message
             case _:
-                return auth_error(operation=operation, code=error.code, message=error.message)
+                status, code, message = None, error.code, error.message
+        under_way = current_operation()
+        return auth_error(
+            operation=operation,
+            status=status,
+            code=code,
+            message=message,
+            request_id=(under_way.server_id if under_way else None) or _sent_id(),
+            retry_after=retry_after(
+                under_way.retry_after if under_way else None, wall=self.core.clock.wall()
+            ),
+        )
 
     def _from_response(self, response: httpx.Response, operation: str, target: str) -> JamesTronicError:
         body = _error_body(response)
@@ -473,7 +589,6 @@ class Wire:
             value = body.get(name) if body is not None else None
             return value if isinstance(value, str) and value else None
 
-        headers = response.headers
         return api_error(
             operation=operation,
             status=response.status_code,
@@ -481,8 +596,8 @@ class Wire:
             message=(text("message") or "") if body is not None else "the answer is not from PostgREST",
             details=text("details"),
             hint=text("hint"),
-            request_id=next((headers[name] for name in _REQUEST_ID_HEADERS if name in headers), None),
-            retry_after=retry_after(headers.get("retry-after"), wall=self.core.clock.wall()),
+            request_id=_id_of(response) or _sent_id(),
+            retry_after=retry_after(response.headers.get("retry-after"), wall=self.core.clock.wall()),
             target=target,
         )
 

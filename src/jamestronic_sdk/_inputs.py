@@ -7,6 +7,8 @@ Promises:
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Iterable, Mapping
 from datetime import date, datetime
 from typing import TypeVar, cast
@@ -19,19 +21,29 @@ from jamestronic_sdk.models import Note, Profile, Ticket
 
 __all__ = [
     "checked_bool",
+    "checked_callable",
+    "checked_flag",
+    "checked_instance",
     "checked_int",
+    "checked_iterable",
     "checked_json",
     "checked_model",
     "checked_moment",
     "checked_name",
     "checked_text",
     "checked_uuid",
+    "checked_wait",
+    "checked_words",
     "note_id",
     "profile_id",
     "ticket_id",
 ]
 
 _T = TypeVar("_T")
+
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+"""An escaped NUL in JSON, as against a backslash before ``u0000``."""
+
 _ModelT = TypeVar("_ModelT", bound=BaseModel)
 
 
@@ -66,6 +78,46 @@ def checked_bool(value: object, name: str) -> bool | None:
     if value is None or isinstance(value, bool):
         return value
     raise InvalidInputError(f"{name} must be True, False or None, not {type(value).__name__}.")
+
+
+def checked_flag(value: object, name: str) -> bool:
+    """True or False, and nothing that merely counts as one: ``"false"`` is not False."""
+    if isinstance(value, bool):
+        return value
+    raise InvalidInputError(f"{name} must be True or False, not {type(value).__name__}.")
+
+
+def checked_callable(value: _T, name: str) -> _T:
+    """Something to call."""
+    if not callable(value):
+        raise InvalidInputError(f"{name} must be callable, not {type(value).__name__}.")
+    return value
+
+
+def checked_wait(value: object, name: str) -> float | None:
+    """Seconds to wait at most, from 0, or None for ever."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InvalidInputError(f"{name} must be a number of seconds or None, not {type(value).__name__}.")
+    if not 0 <= value < math.inf:
+        raise InvalidInputError(f"{name} must be a number of seconds from 0, or None.")
+    return float(value)
+
+
+def checked_seconds(value: object, name: str) -> float:
+    """A number of seconds, from 0."""
+    seconds = checked_wait(value, name)
+    if seconds is None:
+        raise InvalidInputError(f"{name} must be a number of seconds from 0.")
+    return seconds
+
+
+def checked_iterable(value: object, name: str) -> Iterable[object]:
+    """Several things; one string is not."""
+    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+        raise InvalidInputError(f"{name} must be several, not {type(value).__name__}.")
+    return cast("Iterable[object]", value)
 
 
 def checked_moment(value: object, name: str) -> datetime:
@@ -130,6 +182,8 @@ def checked_json(value: object, name: str) -> dict[str, object]:
         parsed: dict[str, object] = json.loads(text.encode())
     except (TypeError, ValueError, RecursionError):
         raise InvalidInputError(f"{name} must be a mapping of names to JSON values.") from None
+    if _NUL.search(text):
+        raise InvalidInputError(f"{name} must not contain a NUL character.")
     return parsed
 
 

@@ -24,7 +24,9 @@ from typing_extensions import override
 
 from jamestronic_sdk._auth_changes import AuthChange, AuthChangeKind, AuthChanges
 from jamestronic_sdk._backoff import backoff
+from jamestronic_sdk._inputs import checked_callable
 from jamestronic_sdk._session import Session
+from jamestronic_sdk._telemetry import token_refreshed
 from jamestronic_sdk.errors import (
     ApiError,
     AuthenticationError,
@@ -198,7 +200,7 @@ class SessionKeeper:
     async def in_own_name(self, operation: str) -> AsyncGenerator[tuple[Session, Wire]]:
         """The session, its token fresh, while nobody else may change it: for parts like ``Factors``."""
         self._core.require_open()
-        async with self._lock:
+        async with self._alone(operation):
             yield await self._held(operation), self._wire
 
     async def replace_while_locked(self, session: Session, kind: AuthChangeKind) -> Me:
@@ -214,7 +216,7 @@ class SessionKeeper:
         ends nothing.
         """
         key = object()
-        self._callbacks[key] = callback
+        self._callbacks[key] = checked_callable(callback, "callback")
 
         def unsubscribe() -> None:
             self._callbacks.pop(key, None)
@@ -246,6 +248,13 @@ class SessionKeeper:
                 waits = backoff(base=1.0, cap=_LOOK_AGAIN, rng=self._core.rng)
 
     # -- inside ------------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def _alone(self, operation: str) -> AsyncGenerator[None]:
+        """While nobody else may change the session; its requests are one operation."""
+        with self._wire.operation(operation):
+            async with self._lock:
+                yield
 
     def _require_session(self, operation: str) -> Session:
         if self._session is not None:
@@ -429,10 +438,15 @@ class SessionKeeper:
         try:
             fresh = await self._refreshed(newest, operation)
         except SessionExpiredError as error:
+            token_refreshed(error)
             _log.warning("signed out: the session could not be renewed [%s]", error.code or error.status)
             self._leave(error)
             await self._forget_stored()
             raise copy.copy(error) from error
+        except JamesTronicError as error:
+            token_refreshed(error)
+            raise
+        token_refreshed(None)
         self._adopt(fresh, AuthChangeKind.TOKEN_REFRESHED)
         await self._keep(fresh)
 

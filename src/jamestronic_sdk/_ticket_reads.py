@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from functools import partial
-from typing import TYPE_CHECKING, Final, Generic, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, Final, Generic, TypedDict
 from uuid import UUID  # noqa: TC003 - pydantic reads it at run time
 
 from pydantic import TypeAdapter
 
-from jamestronic_sdk.errors import DataError, JamesTronicError
+from jamestronic_sdk._paging import count_rows
+from jamestronic_sdk.errors import JamesTronicError
 from jamestronic_sdk.models import LAZY, TicketT
 
 if TYPE_CHECKING:
@@ -26,8 +27,7 @@ if TYPE_CHECKING:
 
     from jamestronic_sdk._filters import Filters, Order
     from jamestronic_sdk._http import Wire
-
-    Narrow: TypeAlias = Callable[[AsyncSelectRequestBuilder], AsyncSelectRequestBuilder]
+    from jamestronic_sdk._paging import Narrow
 
 __all__ = ["MAX_PAGE", "ListSource", "TicketReads"]
 
@@ -88,21 +88,7 @@ class TicketReads(Generic[TicketT]):
 
     async def count(self, filters: Filters) -> int:
         """How many rows match, counted exactly."""
-        from postgrest import CountMethod  # noqa: PLC0415 - imports httpx
-
-        from jamestronic_sdk._http import total_of  # noqa: PLC0415
-
-        # Not HEAD: PostgREST 12.0.2 breaks the connection after one, without saying so.
-        response = await self.wire.send(
-            lambda raw: filters.apply(raw.table("tickets").select("id", count=CountMethod.exact)).limit(1),
-            operation="tickets.count",
-            target="tickets",
-            replayable=True,
-        )
-        total = total_of(response)
-        if total is None:
-            raise DataError("tickets.count: the server did not count.")
-        return total
+        return await count_rows(self.wire, "tickets", filters.apply, "tickets.count")
 
     async def versions(self) -> list[tuple[UUID, int]]:
         """Id and version of all rows, page by page until one is empty, whatever the server cuts pages at."""

@@ -106,8 +106,9 @@ class Admin:
         if full_name:
             attributes["user_metadata"] = {"full_name": checked_text(full_name, "full_name", limit=200)}
         door = self._door(operation)
-        made = await self._ask(lambda: door.admin.create_user(attributes), operation)
-        return await self._profile(UUID(made.user.id), operation)
+        with self._wire.operation(operation):
+            made = await self._ask(lambda: door.admin.create_user(attributes), operation)
+            return await self._profile(UUID(made.user.id), operation)
 
     async def invite_user(self, *, email: str, role: Role) -> Profile:
         """Make an account and mail an invitation.
@@ -127,8 +128,9 @@ class Admin:
         address = checked_text(email, "email", limit=320).strip()
         wanted = _role(role)
         door = self._door(operation)
-        made = await self._ask(lambda: door.admin.invite_user_by_email(address), operation)
-        return await self.set_role(UUID(made.user.id), wanted)
+        with self._wire.operation(operation):
+            made = await self._ask(lambda: door.admin.invite_user_by_email(address), operation)
+            return await self.set_role(UUID(made.user.id), wanted)
 
     async def list_users(self, *, page: int = 1, page_size: int = 50) -> list[Account]:
         """One page of accounts, the newest first.
@@ -166,14 +168,15 @@ class Admin:
         wanted = _role(role)
         door = self._door(operation)
         attributes: AdminUserAttributes = {"app_metadata": {"role": str(wanted)}}
-        await self._ask(
-            lambda: door.admin.update_user_by_id(str(user), attributes), operation, replayable=True
-        )
-        profile = await self._profile(user, operation)
-        if profile.role == wanted:
-            return profile
-        # The token's role was this one already, so the trigger had nothing to carry over.
-        return await self._write(user, {"role": str(wanted)}, operation)
+        with self._wire.operation(operation):
+            await self._ask(
+                lambda: door.admin.update_user_by_id(str(user), attributes), operation, replayable=True
+            )
+            profile = await self._profile(user, operation)
+            if profile.role == wanted:
+                return profile
+            # The token's role was this one already, so the trigger had nothing to carry over.
+            return await self._write(user, {"role": str(wanted)}, operation)
 
     async def set_active(self, user_id: UUID | str, *, is_active: bool) -> Profile:
         """Deactivate a person, or activate them again; it counts at once, for sessions that are open, too.

@@ -15,12 +15,13 @@ import contextlib
 import hashlib
 import logging
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast, get_args
 from urllib.parse import urlencode
 
 from jamestronic_sdk._auth_changes import AuthChange, AuthChangeKind, AuthChanges
-from jamestronic_sdk._inputs import checked_text
+from jamestronic_sdk._inputs import checked_flag, checked_iterable, checked_text
 from jamestronic_sdk._session import Session
 from jamestronic_sdk._session_keeper import AHEAD, Me, SessionKeeper, SignOutScope, TokenCallback
 from jamestronic_sdk.errors import (
@@ -34,7 +35,7 @@ from jamestronic_sdk.errors import (
 from jamestronic_sdk.factors import Factors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from supabase_auth.types import SignInWithPasswordlessCredentials, VerifyOtpParams
 
@@ -124,7 +125,7 @@ class Auth(SessionKeeper):
         operation = "auth.sign_in"
         address = checked_text(email, "email", limit=320).strip()
         secret = checked_text(password, "password", limit=1000)
-        async with self._lock:
+        async with self._alone(operation):
             door = self._core.door()
             answer = await self._wire.ask_auth(
                 lambda: door.sign_in_with_password({"email": address, "password": secret}),
@@ -156,7 +157,7 @@ class Auth(SessionKeeper):
         address = checked_text(email, "email", limit=320).strip()
         secret = checked_text(password, "password", limit=1000)
         data = {"full_name": checked_text(full_name, "full_name", limit=200)} if full_name else {}
-        async with self._lock:
+        async with self._alone(operation):
             door = self._core.door()
             answer = await self._wire.ask_auth(
                 lambda: door.sign_up({"email": address, "password": secret, "options": {"data": data}}),
@@ -185,12 +186,13 @@ class Auth(SessionKeeper):
             JamesTronicError: As ``sign_in``.
         """
         operation = "auth.resume"
+        checked_flag(renew, "renew")
         self._core.require_open()
         text = await self._stored()
         if text is None:
             return None
         clock = self._core.clock
-        async with self._lock:
+        async with self._alone(operation):
             session = Session.from_text(text, self._core.settings.url, self._core.door(), clock)
             if session is None:
                 return None
@@ -229,7 +231,7 @@ class Auth(SessionKeeper):
         """
         operation = "auth.change_password"
         secret = checked_text(password, "password", limit=1000)
-        async with self._lock:
+        async with self._alone(operation):
             door = (await self._held(operation)).door
             await self._wire.ask_auth(
                 lambda: door.update_user({"password": secret}), operation=operation, replayable=True
@@ -249,7 +251,7 @@ class Auth(SessionKeeper):
                 session may live on at the server until it expires.
             ApiError: Auth refused; the same holds.
         """
-        if scope not in {"local", "others", "global"}:
+        if scope not in get_args(SignOutScope):
             raise InvalidInputError("scope must be 'local', 'others' or 'global'.")
         self._core.require_open()
         async with self._lock:
@@ -288,7 +290,7 @@ class Auth(SessionKeeper):
         """
         operation = "auth.send_code"
         door = self._core.door()
-        options: dict[str, object] = {"should_create_user": bool(create_account)}
+        options: dict[str, object] = {"should_create_user": checked_flag(create_account, "create_account")}
         if redirect_to is not None:
             options["email_redirect_to"] = checked_text(redirect_to, "redirect_to", limit=2000)
         to = _recipient(email, phone)
@@ -391,6 +393,8 @@ class Auth(SessionKeeper):
         Raises:
             InvalidInputError: An argument is malformed.
         """
+        if not isinstance(cast("object", parameters), Mapping | None):
+            raise InvalidInputError("parameters must be a mapping of strings.")
         asked = {
             checked_text(name, "parameters", limit=100): checked_text(value, "parameters", limit=1000)
             for name, value in dict(parameters or {}).items()
@@ -398,9 +402,8 @@ class Auth(SessionKeeper):
         asked["provider"] = checked_text(provider, "provider", limit=100)
         if redirect_to is not None:
             asked["redirect_to"] = checked_text(redirect_to, "redirect_to", limit=2000)
-        if isinstance(scopes, str):
-            raise InvalidInputError("scopes must be several strings, not one.")
-        if wanted := [checked_text(scope, "scopes", limit=200) for scope in scopes]:
+        several = checked_iterable(scopes, "scopes")
+        if wanted := [checked_text(scope, "scopes", limit=200) for scope in several]:
             asked["scopes"] = " ".join(wanted)
         verifier = secrets.token_urlsafe(48)  # 64 characters of those that RFC 7636 allows
         digest = hashlib.sha256(verifier.encode()).digest()
@@ -426,7 +429,7 @@ class Auth(SessionKeeper):
         operation = "auth.exchange_code"
         given = checked_text(code, "code", limit=1000).strip()
         proof = checked_text(verifier, "verifier", limit=200)
-        async with self._lock:
+        async with self._alone(operation):
             door = self._core.door()
             answer = await self._wire.ask_auth(
                 lambda: door.exchange_code_for_session(
@@ -439,7 +442,7 @@ class Auth(SessionKeeper):
             return await self._enter(answer.session, door, operation)
 
     async def _verify(self, asked: Mapping[str, str], operation: str) -> Me:
-        async with self._lock:
+        async with self._alone(operation):
             door = self._core.door()
             answer = await self._wire.ask_auth(
                 lambda: door.verify_otp(cast("VerifyOtpParams", dict(asked))), operation=operation

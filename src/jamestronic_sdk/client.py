@@ -19,7 +19,7 @@ from typing_extensions import override
 
 from jamestronic_sdk._backoff import SYSTEM_RANDOM
 from jamestronic_sdk._clock import SYSTEM_CLOCK
-from jamestronic_sdk._inputs import checked_json, checked_name
+from jamestronic_sdk._inputs import checked_flag, checked_instance, checked_json, checked_name
 from jamestronic_sdk._redact import mask
 from jamestronic_sdk._unset import UNSET, Unset
 from jamestronic_sdk.admin import Admin
@@ -29,6 +29,7 @@ from jamestronic_sdk.models import Ticket, TicketT
 from jamestronic_sdk.notes import Notes
 from jamestronic_sdk.profiles import Profiles
 from jamestronic_sdk.retry import RetryPolicy
+from jamestronic_sdk.sessions import SessionStore
 from jamestronic_sdk.settings import Settings, checked_timeout
 from jamestronic_sdk.table import Table
 from jamestronic_sdk.tickets import Tickets
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
     from jamestronic_sdk._clock import Clock
     from jamestronic_sdk._http import Core, Wire
     from jamestronic_sdk.realtime.channels import Transport, TransportName
-    from jamestronic_sdk.sessions import SessionStore
     from jamestronic_sdk.store.store import TicketStore
     from jamestronic_sdk.store.views import View
 
@@ -119,6 +119,10 @@ class JamesTronic(Generic[TicketT]):
 
         if settings is not None and (url is not None or key is not None or service):
             raise ConfigurationError("Give settings, or url, key and service, not both.")
+        if settings is not None and not isinstance(cast("object", settings), Settings):
+            raise ConfigurationError("settings must be Settings.")
+        if session_store is not None and not _is_session_store(session_store):
+            raise ConfigurationError("session_store must have the methods load, save and clear.")
         if settings is None:
             settings = Settings.load(url, key, service=service, env_file=env_file)
         self._timeout = checked_timeout(timeout)
@@ -255,7 +259,10 @@ class JamesTronic(Generic[TicketT]):
                 broadcast is wanted where nobody is signed in.
         """
         from jamestronic_sdk.store.assembly import assemble_store  # noqa: PLC0415 - imports websockets
+        from jamestronic_sdk.store.views import View  # noqa: PLC0415
 
+        if view is not None:
+            checked_instance(view, View, "view")
         own = self._own_view()
         view = view or own
         if view is None:
@@ -326,9 +333,10 @@ class JamesTronic(Generic[TicketT]):
         """
         name = checked_name(function, "function")
         operation = f"rpc.{name}"
-        values = checked_json(arguments or {}, "arguments")
+        values = checked_json({} if arguments is None else arguments, "arguments")
+        is_replayable = checked_flag(idempotent, "idempotent")
         response = await self._wire.send(
-            lambda raw: raw.rpc(name, values), operation=operation, target=name, replayable=idempotent
+            lambda raw: raw.rpc(name, values), operation=operation, target=name, replayable=is_replayable
         )
         try:
             return json.loads(response.content) if response.content else None
@@ -369,6 +377,10 @@ class JamesTronic(Generic[TicketT]):
         state = "open" if self._core.is_open else "not open"
         key = mask(self.settings.key.get_secret_value())
         return f"<JamesTronic url={self.settings.url!r} key={key!r} {state}>"
+
+
+def _is_session_store(store: object) -> bool:
+    return isinstance(store, SessionStore) and not isinstance(store, type)
 
 
 def _policy(retries: int | RetryPolicy) -> RetryPolicy:

@@ -153,7 +153,13 @@ class BlockingCallError(JamesTronicError, RuntimeError):
 
 
 class AuthenticationError(JamesTronicError):
-    """Who you are is not settled; ``code`` is Auth's error code when it gave one."""
+    """Who you are is not settled.
+
+    Attributes:
+        code: Auth's error code when it gave one.
+        status: HTTP status, or None when no answer is behind it.
+        request_id: As in ``ApiError``; None when no request is behind it.
+    """
 
     def __init__(
         self,
@@ -162,10 +168,12 @@ class AuthenticationError(JamesTronicError):
         next_step: str | None = None,
         code: str | None = None,
         status: int | None = None,
+        request_id: str | None = None,
     ) -> None:
         super().__init__(message, next_step=next_step)
         self.code: Final = code
         self.status: Final = status
+        self.request_id: Final = request_id
 
 
 class InvalidCredentialsError(AuthenticationError):
@@ -196,7 +204,8 @@ class ApiError(JamesTronicError):
         code: SQLSTATE, ``PTxyz``, ``PGRSTnnn`` or an Auth code.
         details: PostgREST's ``details`` (the SDK puts only machine-readable details there).
         hint: PostgREST's ``hint``.
-        request_id: Of the gateway, when it gave one.
+        request_id: What the gateway called the request; when it did not say, what was sent as
+            ``X-Request-Id``.
         operation: What was tried, for example ``tickets.assign``.
         retry_after: Seconds that the server asked to wait, or None.
     """
@@ -281,13 +290,22 @@ class TransportError(JamesTronicError):
     Attributes:
         maybe_sent: Whether the server may have carried the request out. False when no connection was
             made: then nothing happened, and even a plain write may be repeated.
+        request_id: What was sent as ``X-Request-Id``; None when no request is behind it.
     """
 
     retry = Retry.SOON
 
-    def __init__(self, message: str, *, next_step: str | None = None, maybe_sent: bool = True) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        next_step: str | None = None,
+        maybe_sent: bool = True,
+        request_id: str | None = None,
+    ) -> None:
         super().__init__(message, next_step=next_step)
         self.maybe_sent: Final = maybe_sent
+        self.request_id: Final = request_id
 
 
 class ConnectionFailedError(TransportError, ConnectionError):
@@ -431,6 +449,7 @@ def api_error(
             next_step="Sign in again.",
             code=code,
             status=status,
+            request_id=request_id,
         )
     cls = _api_class(status, code, message)
     return cls(
@@ -549,6 +568,7 @@ def auth_error(
     status: int | None = None,
     code: str | None = None,
     message: str = "",
+    request_id: str | None = None,
     retry_after: float | None = None,
 ) -> JamesTronicError:
     """The typed error for an error body of Auth.
@@ -558,18 +578,26 @@ def auth_error(
         status: HTTP status.
         code: Auth's error code, for example ``invalid_credentials``.
         message: Auth's text; used, scrubbed, only where the code is unknown.
+        request_id: What the request was called.
         retry_after: Seconds from the ``Retry-After`` header, if there was one.
     """
     facts = code or (f"HTTP {status}" if status is not None else "no code")
     if code is not None and code in _AUTH_CODES:
         person, next_step = _AUTH_CODES[code]
-        return person(f"{operation}: refused [{facts}].", next_step=next_step, code=code, status=status)
+        return person(
+            f"{operation}: refused [{facts}].",
+            next_step=next_step,
+            code=code,
+            status=status,
+            request_id=request_id,
+        )
     cls, step, said = _auth_class(status, code, message)
     return cls(
         f"{operation}: {said} [{facts}].",
         next_step=step,
         status=status,
         code=code,
+        request_id=request_id,
         operation=operation,
         retry_after=retry_after,
     )

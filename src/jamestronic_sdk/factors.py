@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from uuid import UUID
 
 from jamestronic_sdk._auth_changes import AuthChangeKind
-from jamestronic_sdk._inputs import checked_text, checked_uuid
+from jamestronic_sdk._inputs import checked_instance, checked_text, checked_uuid
 from jamestronic_sdk._session import Session
 from jamestronic_sdk.errors import DataError
 
@@ -159,7 +159,8 @@ class Factors:
         operation = "auth.factors.verify"
         digits = checked_text(code, "code", limit=20).replace(" ", "")
         wanted = _id(factor)
-        asked = challenge or await self.challenge(wanted)
+        given = None if challenge is None else checked_instance(challenge, Challenge, "challenge")
+        asked = given or await self.challenge(wanted)
         async with self._keeper.in_own_name(operation) as (session, wire):
             await wire.ask_auth(
                 lambda: session.door.mfa.verify(

@@ -16,7 +16,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final
 from uuid import UUID
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StrictBool, field_validator
 from typing_extensions import TypeVar, override
 
 if TYPE_CHECKING:
@@ -214,6 +214,9 @@ class Note(Row):
 
 def _no_nul(value: object) -> object:
     """PostgreSQL's text holds no NUL, and JSON no lone surrogate: refused here, not by the server."""
+    if isinstance(value, bytes | bytearray):
+        message = "must be text, not bytes"
+        raise ValueError(message)  # noqa: TRY004 - pydantic takes this one for a refusal
     if isinstance(value, str):
         if "\x00" in value:
             message = "must not contain a NUL character"
@@ -247,6 +250,9 @@ class _Input(_Discreet):
         """The columns to write, JSON-ready; what was not given is left out."""
         return self.model_dump(mode="json", exclude_unset=True)
 
+
+RowT = TypeVar("RowT", bound=Row)
+"""Any row."""
 
 TicketT = TypeVar("TicketT", bound=Ticket, default=Ticket)
 """``Ticket``, or a program's subclass of it with columns of its own."""
@@ -300,7 +306,7 @@ class NewNote(_Input):
     """What is needed to write a note; checked before anything goes over the network."""
 
     body: str = Field(min_length=1, max_length=10_000)
-    is_internal: bool = False
+    is_internal: StrictBool = False
     """True: only admins, staff and technicians read it."""
 
     @override

@@ -7,20 +7,22 @@ Promises:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
 from uuid import UUID, uuid4
 
 from pydantic import TypeAdapter
 
-from jamestronic_sdk._filters import quoted
+from jamestronic_sdk._filters import after_row
 from jamestronic_sdk._inputs import (
     checked_bool,
     checked_instance,
     checked_int,
     checked_model,
     note_id,
+    profile_id,
     ticket_id,
 )
+from jamestronic_sdk._paging import RowQuery, count_rows
 from jamestronic_sdk._ticket_reads import MAX_PAGE
 from jamestronic_sdk.errors import (
     ConflictError,
@@ -36,14 +38,20 @@ if TYPE_CHECKING:
 
     import httpx
     from postgrest import AsyncSelectRequestBuilder
+    from supabase import AsyncClient
 
-    from jamestronic_sdk._http import Wire
+    from jamestronic_sdk._filters import ProfileRef
+    from jamestronic_sdk._http import Query, Wire
+    from jamestronic_sdk._paging import Narrow
     from jamestronic_sdk.tickets import TicketRef
 
-__all__ = ["NoteRef", "Notes"]
+__all__ = ["NoteOrder", "NoteRef", "Notes"]
 
 NoteRef: TypeAlias = Note | UUID | str
 """A note, its id, or the id's text."""
+
+NoteOrder: TypeAlias = Literal["oldest", "newest"]
+"""The order of notes, by when they were written."""
 
 # A name of its own because `list` is a method below.
 NoteRows: TypeAlias = list[Note]
@@ -79,21 +87,36 @@ class Notes:
             InvalidInputError: An argument is malformed; nothing was sent.
             JamesTronicError: See ``errors.py``.
         """
-        wanted = str(ticket_id(ticket))
         count = checked_int(limit, "limit", low=1, high=MAX_PAGE)
-        internal = checked_bool(is_internal, "is_internal")
         last = None if after is None else checked_instance(after, Note, "after")
+        return await _Said(self._wire, ticket_id(ticket), None, is_internal, "oldest").page(last, count)
 
-        def narrow(query: AsyncSelectRequestBuilder) -> AsyncSelectRequestBuilder:
-            query = query.eq("ticket_id", wanted)
-            if internal is not None:
-                query = query.is_("is_internal", internal)
-            if last is not None:
-                moment = quoted(last.created_at.isoformat())
-                query = query.or_(f"created_at.gt.{moment},and(created_at.eq.{moment},id.gt.{last.id})")
-            return query.order("created_at").order("id").limit(count)
+    def query(
+        self,
+        ticket: TicketRef | None = None,
+        *,
+        author: ProfileRef | None = None,
+        is_internal: bool | None = None,
+        order: NoteOrder = "oldest",
+        limit: int | None = None,
+    ) -> RowQuery[Note]:
+        """The notes that you may see and that match all filters, to be walked: see ``RowQuery``.
 
-        return await self._read(narrow, "notes.list")
+        Args:
+            ticket: Of this ticket; None: of all.
+            author: Written by this person: the profile, its id, or the id's text.
+            is_internal: True: only internal ones; False: only those that customers see, too.
+            order: ``oldest`` or ``newest`` first; a note keeps its place.
+            limit: At most so many; None: all.
+
+        Raises:
+            InvalidInputError: An argument is malformed; nothing is sent.
+        """
+        wanted = None if ticket is None else ticket_id(ticket)
+        writer = None if author is None else profile_id(author, "author")
+        most = None if limit is None else checked_int(limit, "limit", low=1, high=2**63 - 1)
+        source = _Said(self._wire, wanted, writer, is_internal, order)
+        return RowQuery(source, limit=most, max_page=MAX_PAGE)
 
     async def get(self, note: NoteRef) -> Note:
         """One note as it is now.
@@ -107,7 +130,7 @@ class Notes:
             JamesTronicError: See ``errors.py``.
         """
         wanted = str(note_id(note))
-        rows = await self._read(lambda query: query.eq("id", wanted).limit(1), "notes.get")
+        rows = await _read(self._wire, lambda query: query.eq("id", wanted).limit(1), "notes.get")
         if not rows:
             raise NotFoundError(
                 f"notes.get: no note {wanted}.",
@@ -183,13 +206,11 @@ class Notes:
         # The same checks as for a new note; the body is a stand-in where none is given.
         checked = checked_model(NewNote, {"body": "unchanged", **changes}).to_row()
         row: dict[str, object] = {name: checked[name] for name in changes}
-        response = await self._wire.send(
+        return await self._changed(
             lambda raw: raw.table("ticket_notes").update(row).eq("id", wanted),  # pyright: ignore[reportUnknownMemberType] - its JSON alias is recursive
-            operation=operation,
-            target="ticket_notes",
-            replayable=False,
+            wanted,
+            operation,
         )
-        return await self._changed(response, wanted, operation)
 
     async def delete(self, note: NoteRef) -> Note:
         """Remove a note for good, as an admin.
@@ -208,40 +229,81 @@ class Notes:
         """
         operation = "notes.delete"
         wanted = str(note_id(note))
-        response = await self._wire.send(
-            lambda raw: raw.table("ticket_notes").delete().eq("id", wanted),
-            operation=operation,
-            target="ticket_notes",
-            replayable=False,
+        return await self._changed(
+            lambda raw: raw.table("ticket_notes").delete().eq("id", wanted), wanted, operation
         )
-        return await self._changed(response, wanted, operation)
 
     # -- inside ------------------------------------------------------------------------------------
 
-    async def _changed(self, response: httpx.Response, wanted: str, operation: str) -> Note:
-        """The row that was changed; RLS answers "not there" and "not yours" the same way: with none."""
+    async def _changed(self, build: Callable[[AsyncClient], Query], wanted: str, operation: str) -> Note:
+        """The row after a change; RLS answers "not there" and "not yours" the same way: with none."""
         from jamestronic_sdk._http import parse  # noqa: PLC0415 - imports httpx
 
-        rows = parse(_ROWS, response, operation)
-        if rows:
-            return rows[0]
-        await self.get(wanted)
+        with self._wire.operation(operation):
+            response = await self._wire.send(
+                build, operation=operation, target="ticket_notes", replayable=False
+            )
+            rows = parse(_ROWS, response, operation)
+            if rows:
+                return rows[0]
+            await self.get(wanted)
         raise PermissionDeniedError(
             f"{operation}: your role may not change this note.", status=403, operation=operation
         )
 
-    async def _read(
-        self, narrow: Callable[[AsyncSelectRequestBuilder], AsyncSelectRequestBuilder], operation: str
-    ) -> NoteRows:
-        from jamestronic_sdk._http import parse  # noqa: PLC0415 - imports httpx
 
-        response = await self._wire.send(
-            lambda raw: narrow(raw.table("ticket_notes").select("*")),
-            operation=operation,
-            target="ticket_notes",
-            replayable=True,
-        )
-        return parse(_ROWS, response, operation)
+class _Said:
+    """Where the pages of one list of notes come from."""
+
+    __slots__ = ("_is_descending", "_is_internal", "_terms", "_wire")
+
+    def __init__(
+        self, wire: Wire, ticket: UUID | None, author: UUID | None, is_internal: object, order: object
+    ) -> None:
+        if order not in get_args(NoteOrder):
+            raise InvalidInputError(f"order must be one of {', '.join(get_args(NoteOrder))}.")
+        self._wire: Final = wire
+        self._terms: Final = [
+            (column, str(value))
+            for column, value in (("ticket_id", ticket), ("author_id", author))
+            if value is not None
+        ]
+        self._is_internal: Final = checked_bool(is_internal, "is_internal")
+        self._is_descending: Final = order == "newest"
+
+    async def page(self, after: Note | None, size: int) -> NoteRows:
+        """At most ``size`` notes that come after one."""
+        descending = self._is_descending
+
+        def narrow(query: AsyncSelectRequestBuilder) -> AsyncSelectRequestBuilder:
+            query = self._narrowed(query)
+            if after is not None:
+                moment, beyond = after.created_at.isoformat(), "lt" if descending else "gt"
+                query = query.or_(after_row("created_at", moment, "id", after.id, beyond))
+            return query.order("created_at", desc=descending).order("id", desc=descending).limit(size)
+
+        return await _read(self._wire, narrow, "notes.list")
+
+    async def count(self) -> int:
+        """How many there are."""
+        return await count_rows(self._wire, "ticket_notes", self._narrowed, "notes.count")
+
+    def _narrowed(self, query: AsyncSelectRequestBuilder) -> AsyncSelectRequestBuilder:
+        for column, value in self._terms:
+            query = query.eq(column, value)
+        return query if self._is_internal is None else query.is_("is_internal", self._is_internal)
+
+
+async def _read(wire: Wire, narrow: Narrow, operation: str) -> NoteRows:
+    from jamestronic_sdk._http import parse  # noqa: PLC0415 - imports httpx
+
+    response = await wire.send(
+        lambda raw: narrow(raw.table("ticket_notes").select("*")),
+        operation=operation,
+        target="ticket_notes",
+        replayable=True,
+    )
+    return parse(_ROWS, response, operation)
 
 
 def _one(response: httpx.Response, operation: str) -> Note:

@@ -10,18 +10,19 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from pydantic import TypeAdapter
 
+from jamestronic_sdk._filters import after_row
 from jamestronic_sdk._inputs import checked_bool, checked_int, checked_text, profile_id
+from jamestronic_sdk._paging import RowQuery, count_rows
 from jamestronic_sdk._ticket_reads import MAX_PAGE
 from jamestronic_sdk.errors import NotFoundError
 from jamestronic_sdk.models import LAZY, Profile, Role
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from postgrest import AsyncSelectRequestBuilder
 
     from jamestronic_sdk._filters import ProfileRef
     from jamestronic_sdk._http import Wire
+    from jamestronic_sdk._paging import Narrow
     from jamestronic_sdk.auth import Auth
 
 __all__ = ["Profiles"]
@@ -62,7 +63,7 @@ class Profiles:
             JamesTronicError: See ``errors.py``.
         """
         wanted = str(profile_id(profile, "profile"))
-        rows = await self._read(lambda query: query.eq("id", wanted).limit(1), "profiles.get")
+        rows = await _read(self._wire, lambda query: query.eq("id", wanted).limit(1), "profiles.get")
         if not rows:
             raise NotFoundError(
                 f"profiles.get: no profile {wanted}.",
@@ -74,7 +75,7 @@ class Profiles:
     async def list(
         self, *, role: Role | str | None = None, is_active: bool | None = None, limit: int = MAX_PAGE
     ) -> ProfileRows:
-        """The people that you may see, by name.
+        """The first people that you may see, by name, in one request.
 
         Args:
             role: Only those with this role.
@@ -85,28 +86,66 @@ class Profiles:
             InvalidInputError: An argument is malformed; nothing was sent.
             JamesTronicError: See ``errors.py``.
         """
-        wanted = None if role is None else str(checked_text(role, "role", limit=200))
         count = checked_int(limit, "limit", low=1, high=MAX_PAGE)
-        active = checked_bool(is_active, "is_active")
+        return await _People(self._wire, role, is_active).page(None, count)
+
+    def query(
+        self, *, role: Role | str | None = None, is_active: bool | None = None, limit: int | None = None
+    ) -> RowQuery[Profile]:
+        """The people that you may see, by name, to be walked: see ``RowQuery``.
+
+        While it is walked, a person who is renamed may come twice or not at all.
+
+        Args:
+            role: Only those with this role.
+            is_active: True: only active ones; False: only deactivated ones.
+            limit: At most so many; None: all.
+
+        Raises:
+            InvalidInputError: An argument is malformed; nothing is sent.
+        """
+        most = None if limit is None else checked_int(limit, "limit", low=1, high=2**63 - 1)
+        return RowQuery(_People(self._wire, role, is_active), limit=most, max_page=MAX_PAGE)
+
+
+class _People:
+    """Where the pages of one list of people come from."""
+
+    __slots__ = ("_is_active", "_role", "_wire")
+
+    def __init__(self, wire: Wire, role: object, is_active: object) -> None:
+        self._wire: Final = wire
+        self._role: Final = None if role is None else str(checked_text(role, "role", limit=200))
+        self._is_active: Final = checked_bool(is_active, "is_active")
+
+    async def page(self, after: Profile | None, size: int) -> ProfileRows:
+        """At most ``size`` people who come after one."""
 
         def narrow(query: AsyncSelectRequestBuilder) -> AsyncSelectRequestBuilder:
-            if wanted is not None:
-                query = query.eq("role", wanted)
-            if active is not None:
-                query = query.is_("is_active", active)
-            return query.order("full_name").order("id").limit(count)
+            query = self._narrowed(query)
+            if after is not None:
+                query = query.or_(after_row("full_name", after.full_name, "id", after.id, "gt"))
+            return query.order("full_name").order("id").limit(size)
 
-        return await self._read(narrow, "profiles.list")
+        return await _read(self._wire, narrow, "profiles.list")
 
-    async def _read(
-        self, narrow: Callable[[AsyncSelectRequestBuilder], AsyncSelectRequestBuilder], operation: str
-    ) -> ProfileRows:
-        from jamestronic_sdk._http import parse  # noqa: PLC0415 - imports httpx
+    async def count(self) -> int:
+        """How many there are."""
+        return await count_rows(self._wire, "profiles", self._narrowed, "profiles.count")
 
-        response = await self._wire.send(
-            lambda raw: narrow(raw.table("profiles").select("*")),
-            operation=operation,
-            target="profiles",
-            replayable=True,
-        )
-        return parse(_ROWS, response, operation)
+    def _narrowed(self, query: AsyncSelectRequestBuilder) -> AsyncSelectRequestBuilder:
+        if self._role is not None:
+            query = query.eq("role", self._role)
+        return query if self._is_active is None else query.is_("is_active", self._is_active)
+
+
+async def _read(wire: Wire, narrow: Narrow, operation: str) -> ProfileRows:
+    from jamestronic_sdk._http import parse  # noqa: PLC0415 - imports httpx
+
+    response = await wire.send(
+        lambda raw: narrow(raw.table("profiles").select("*")),
+        operation=operation,
+        target="profiles",
+        replayable=True,
+    )
+    return parse(_ROWS, response, operation)

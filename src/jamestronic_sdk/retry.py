@@ -14,14 +14,17 @@ from __future__ import annotations
 import logging
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Final, Generic, TypeVar, cast
 
 from jamestronic_sdk._backoff import full_jitter
-from jamestronic_sdk.errors import ApiError, ConfigurationError, Retry, TransportError
+from jamestronic_sdk._telemetry import current_operation
+from jamestronic_sdk.errors import ApiError, ConfigurationError, JamesTronicError, Retry, TransportError
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Awaitable, Callable
+
+    from tenacity import RetryCallState
 
     from jamestronic_sdk._clock import Clock
 
@@ -47,8 +50,13 @@ class RetryPolicy:
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense."""
-        if isinstance(self.retries, bool) or not 0 <= self.retries <= 10:
-            raise ConfigurationError("retries must be between 0 and 10.")
+        if type(cast("object", self.retries)) is not int or not 0 <= self.retries <= 10:
+            raise ConfigurationError("retries must be a whole number between 0 and 10, or a RetryPolicy.")
+        for seconds in (self.base, self.cap, self.longest_wait):
+            if type(cast("object", seconds)) not in {int, float} or not math.isfinite(seconds):
+                raise ConfigurationError(
+                    "RetryPolicy: base, cap and longest_wait must be numbers of seconds."
+                )
         if not (self.base > 0 and self.cap >= self.base and self.longest_wait >= 0):
             raise ConfigurationError("RetryPolicy: 0 < base <= cap and longest_wait >= 0 must hold.")
 
@@ -130,49 +138,99 @@ async def retrying(
 
     Cancelling is safe at any await: the try that runs is cancelled, no other follows.
     """
-    from tenacity import AsyncRetrying, RetryCallState  # noqa: PLC0415 - keeps `import jamestronic_sdk` fast
+    try:
+        answer = await call()
+    except JamesTronicError as error:
+        if not is_retryable(error, replayable=replayable):
+            raise
+        failure = error
+    else:
+        budget.succeeded()
+        return answer
+    retries = _Retries(failure, call, operation, policy, replayable=replayable)
+    answer = await retries.run(budget, clock, rng)
+    budget.succeeded(retries.taken)
+    return answer
 
-    taken = 0
 
-    def error_of(state: RetryCallState) -> BaseException | None:
-        return state.outcome.exception() if state.outcome is not None else None
+class _Retries(Generic[_T]):
+    """What follows a first failure.
 
-    def may_retry(state: RetryCallState) -> bool:
-        error = error_of(state)
-        return error is not None and is_retryable(error, replayable=replayable)
+    tenacity comes in only here: its own work on a call that succeeds is a twentieth of a quick call's time.
+    """
 
-    def wait(state: RetryCallState) -> float:
-        seconds = wait_before(error_of(state), state.attempt_number - 1, policy=policy, rng=rng)
-        return math.inf if seconds is None else seconds
+    def __init__(
+        self,
+        failure: JamesTronicError,
+        call: Callable[[], Awaitable[_T]],
+        operation: str,
+        policy: RetryPolicy,
+        *,
+        replayable: bool,
+    ) -> None:
+        self._failure: JamesTronicError | None = failure
+        self._call: Final = call
+        self._operation: Final = operation
+        self._policy: Final = policy
+        self._replayable: Final = replayable
+        self.taken = 0
 
-    def must_stop(state: RetryCallState) -> bool:
-        # tenacity asks for the wait first, so an endless one is how `wait` says stop. The budget comes
-        # last: it is taken only for a retry that will be made.
-        return state.attempt_number > policy.retries or math.isinf(state.upcoming_sleep) or not budget.take()
+    async def run(self, budget: RetryBudget, clock: Clock, rng: random.Random) -> _T:
+        """Retries, until one answers or no more are allowed."""
+        from tenacity import AsyncRetrying  # noqa: PLC0415 - keeps the import fast
 
-    def announce(state: RetryCallState) -> None:
-        nonlocal taken
-        taken += 1
+        policy = self._policy
+
+        def wait(state: RetryCallState) -> float:
+            seconds = wait_before(_error_of(state), state.attempt_number - 1, policy=policy, rng=rng)
+            return math.inf if seconds is None else seconds
+
+        def must_stop(state: RetryCallState) -> bool:
+            # tenacity asks for the wait first, so an endless one is how `wait` says stop. The budget comes
+            # last: it is taken only for a retry that will be made.
+            return (
+                state.attempt_number > policy.retries or math.isinf(state.upcoming_sleep) or not budget.take()
+            )
+
+        retryer = AsyncRetrying(
+            sleep=clock.sleep,
+            retry=self._may_retry,
+            wait=wait,
+            stop=must_stop,
+            before_sleep=self._announce,
+            reraise=True,
+        )
+        # Typed here: what tenacity's __call__ answers is a TypeVar of its own.
+        answer: _T = await cast("Callable[[Callable[[], Awaitable[_T]]], Awaitable[_T]]", retryer)(self._try)
+        return answer
+
+    async def _try(self) -> _T:
+        """The first failure once more, which is tenacity's first try, then tries."""
+        if self._failure is not None:
+            failure, self._failure = self._failure, None
+            raise failure
+        return await self._call()
+
+    def _may_retry(self, state: RetryCallState) -> bool:
+        error = _error_of(state)
+        return error is not None and is_retryable(error, replayable=self._replayable)
+
+    def _announce(self, state: RetryCallState) -> None:
+        self.taken += 1
+        under_way = current_operation()
+        if under_way is not None:
+            under_way.retried(_error_of(state))
         _log.log(
             logging.WARNING if state.attempt_number == 1 else logging.DEBUG,
             "%s failed (%s), retry %d of %d in %.2f s",
-            operation,
-            type(error_of(state)).__name__,
+            self._operation,
+            type(_error_of(state)).__name__,
             state.attempt_number,
-            policy.retries,
+            self._policy.retries,
             state.upcoming_sleep,
-            extra={"operation": operation, "attempt": state.attempt_number},
+            extra={"operation": self._operation, "attempt": state.attempt_number},
         )
 
-    retryer = AsyncRetrying(
-        sleep=clock.sleep,
-        retry=may_retry,
-        wait=wait,
-        stop=must_stop,
-        before_sleep=announce,
-        reraise=True,
-    )
-    # Typed here: what tenacity's __call__ answers is a TypeVar of its own.
-    answer: _T = await cast("Callable[[Callable[[], Awaitable[_T]]], Awaitable[_T]]", retryer)(call)
-    budget.succeeded(taken)
-    return answer
+
+def _error_of(state: RetryCallState) -> BaseException | None:
+    return state.outcome.exception() if state.outcome is not None else None

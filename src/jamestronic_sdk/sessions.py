@@ -15,10 +15,11 @@ import contextlib
 import os
 import secrets
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar, cast, runtime_checkable
 
 from typing_extensions import override
 
+from jamestronic_sdk._inputs import checked_text
 from jamestronic_sdk.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 __all__ = ["FileSessionStore", "KeyringSessionStore", "SessionStore"]
 
 _T = TypeVar("_T")
+
+# Two tokens and a few numbers; the claims of a custom hook may make them long.
+_LONGEST: Final = 100_000
 
 
 @runtime_checkable
@@ -54,6 +58,8 @@ class FileSessionStore(SessionStore):
     """
 
     def __init__(self, path: str | Path) -> None:
+        if not isinstance(cast("object", path), str | Path) or not str(path) or "\x00" in str(path):
+            raise ConfigurationError("FileSessionStore takes the path of a file.")
         self._path: Final = Path(path).expanduser()
 
     @override
@@ -68,7 +74,9 @@ class FileSessionStore(SessionStore):
     @override
     async def save(self, session: str) -> None:
         """Write a new file beside the old one, then put it in its place."""
-        await asyncio.to_thread(self._write, session)
+        await asyncio.to_thread(
+            self._write, checked_text(session, "session", limit=_LONGEST, may_be_blank=True)
+        )
 
     @override
     async def clear(self) -> None:
@@ -109,8 +117,8 @@ class KeyringSessionStore(SessionStore):
     """
 
     def __init__(self, name: str = "session", *, service: str = "jamestronic_sdk") -> None:
-        self._name: Final = name
-        self._service: Final = service
+        self._name: Final = checked_text(name, "name", limit=200)
+        self._service: Final = checked_text(service, "service", limit=200)
 
     @override
     def __repr__(self) -> str:
@@ -124,7 +132,8 @@ class KeyringSessionStore(SessionStore):
     @override
     async def save(self, session: str) -> None:
         """Replace the entry."""
-        await asyncio.to_thread(self._asked, lambda: self._save(session))
+        text = checked_text(session, "session", limit=_LONGEST, may_be_blank=True)
+        await asyncio.to_thread(self._asked, lambda: self._save(text))
 
     @override
     async def clear(self) -> None:

@@ -16,7 +16,8 @@ import json
 import math
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, cast
+from pathlib import Path
+from typing import Final, cast
 from urllib.parse import SplitResult, urlsplit
 
 from pydantic import SecretStr
@@ -25,13 +26,12 @@ from typing_extensions import override
 from jamestronic_sdk._redact import mask
 from jamestronic_sdk.errors import ConfigurationError
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 __all__ = ["Settings"]
 
 _OPAQUE_KEY: Final = re.compile(r"sb_(publishable|secret)_[A-Za-z0-9_-]{8,}")
 _JWT: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
+# RFC 1035: what DNS can carry.
+_LONGEST_HOST: Final = 253
 _DASHBOARD: Final = "Copy it from the project's settings, API, or from `jamestronic local env`."
 
 
@@ -54,6 +54,8 @@ class Settings:
     def __post_init__(self) -> None:
         """Normalize and check."""
         object.__setattr__(self, "url", _checked_url(self.url))
+        if not isinstance(cast("object", self.key), SecretStr):
+            raise ConfigurationError("Settings takes the key as a SecretStr; Settings.load takes its text.")
         secret = self.key.get_secret_value()
         object.__setattr__(self, "key", SecretStr(_checked_key(secret, "SUPABASE_KEY")))
 
@@ -78,6 +80,10 @@ class Settings:
         Raises:
             ConfigurationError: A value is missing or malformed.
         """
+        if not isinstance(cast("object", service), bool):
+            raise ConfigurationError("service must be True or False.")
+        if not _is_path(env_file):
+            raise ConfigurationError("env_file must be a path or None.")
         names = ("SUPABASE_SERVICE_ROLE_KEY",) if service else ("SUPABASE_KEY", "SUPABASE_ANON_KEY")
         if url is None or key is None:
             # pydantic-settings costs half of the package's import time, and arguments don't need it.
@@ -114,6 +120,10 @@ class Settings:
         return f"Settings(url={self.url!r}, key={mask(self.key.get_secret_value())!r})"
 
 
+def _is_path(value: object) -> bool:
+    return value is None or (isinstance(value, str | Path) and "\x00" not in str(value))
+
+
 def _first(sources: tuple[dict[str, str], ...], names: tuple[str, ...]) -> str | None:
     """The first source that has one of the names decides."""
     return next((source[name] for source in sources for name in names if name in source), None)
@@ -148,7 +158,11 @@ def _split(url: str) -> SplitResult:
         raise ConfigurationError("SUPABASE_URL is not a URL.", next_step=_DASHBOARD) from None
     host = parts.hostname
     if parts.scheme in {"http", "https"} and (
-        not host or port == 0 or re.search(r"[^A-Za-z0-9._:%-]", host) or host.startswith((".", "-"))
+        not host
+        or len(host) > _LONGEST_HOST
+        or port == 0
+        or re.search(r"[^A-Za-z0-9._:%-]", host)
+        or host.startswith((".", "-"))
     ):
         raise ConfigurationError("SUPABASE_URL has no valid host.", next_step=_DASHBOARD)
     return parts

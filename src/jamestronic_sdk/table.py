@@ -19,9 +19,17 @@ from uuid import UUID
 from pydantic import BaseModel, TypeAdapter
 
 from jamestronic_sdk._filters import quoted
-from jamestronic_sdk._inputs import checked_int, checked_json, checked_moment, checked_name, checked_text
+from jamestronic_sdk._inputs import (
+    checked_flag,
+    checked_int,
+    checked_json,
+    checked_moment,
+    checked_name,
+    checked_text,
+)
+from jamestronic_sdk._paging import count_rows
 from jamestronic_sdk._ticket_reads import MAX_PAGE
-from jamestronic_sdk.errors import DataError, InvalidInputError
+from jamestronic_sdk.errors import InvalidInputError
 from jamestronic_sdk.models import LAZY
 
 if TYPE_CHECKING:
@@ -111,7 +119,7 @@ class Table:
         Raises:
             InvalidInputError: It is no plain name.
         """
-        order = (checked_name(column, "column"), bool(descending))
+        order = (checked_name(column, "column"), checked_flag(descending, "descending"))
         return self._with(replace(self._request, orders=(*self._request.orders, order)))
 
     def limit(self, rows: int) -> Table:
@@ -171,20 +179,7 @@ class Table:
         Raises:
             JamesTronicError: As ``select``.
         """
-        from postgrest import CountMethod  # noqa: PLC0415 - imports httpx
-
-        from jamestronic_sdk._http import total_of  # noqa: PLC0415
-
-        operation = self._operation("count")
-        response = await self._send(
-            lambda raw: self._narrowed(raw.table(self._name).select("*", count=CountMethod.exact)).limit(1),
-            "count",
-            idempotent=True,
-        )
-        total = total_of(response)
-        if total is None:
-            raise DataError(f"{operation}: the server did not count.")
-        return total
+        return await count_rows(self._wire, self._name, self._narrowed, self._operation("count"))
 
     # -- writes ------------------------------------------------------------------------------------
 
@@ -295,7 +290,10 @@ class Table:
         self, build: Callable[[AsyncClient], Query], verb: str, *, idempotent: bool
     ) -> httpx.Response:
         return await self._wire.send(
-            build, operation=self._operation(verb), target=self._name, replayable=bool(idempotent)
+            build,
+            operation=self._operation(verb),
+            target=self._name,
+            replayable=checked_flag(idempotent, "idempotent"),
         )
 
     def _narrowed(self, query: AsyncSelectRequestBuilder) -> AsyncSelectRequestBuilder:

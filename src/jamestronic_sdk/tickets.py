@@ -30,6 +30,7 @@ from jamestronic_sdk._filters import (
 from jamestronic_sdk._inputs import (
     checked_instance,
     checked_int,
+    checked_iterable,
     checked_model,
     checked_moment,
     checked_text,
@@ -37,7 +38,7 @@ from jamestronic_sdk._inputs import (
     profile_id,
     ticket_id,
 )
-from jamestronic_sdk._paging import TicketPages, TicketQuery
+from jamestronic_sdk._paging import RowQuery
 from jamestronic_sdk._ticket_changes import TicketChanges, TicketDigest, TicketLog
 from jamestronic_sdk._ticket_reads import MAX_PAGE, ListSource, TicketReads
 from jamestronic_sdk.errors import (
@@ -64,8 +65,6 @@ __all__ = [
     "StatusFilter",
     "TicketFilters",
     "TicketOrder",
-    "TicketPages",
-    "TicketQuery",
     "TicketRef",
     "Tickets",
 ]
@@ -75,6 +74,9 @@ TicketRef: TypeAlias = Ticket | UUID | str
 
 # 37 characters an id: the URL stays under 4 kB, half of what the strictest proxies take.
 _IDS_PER_REQUEST: Final = 100
+
+# A cursor is the text of pg_current_snapshot() and who asked: 20 digits for each transaction in progress.
+_LONGEST_CURSOR: Final = 100_000
 
 
 def _with_ids(ids: builtins.list[str], query: AsyncSelectRequestBuilder) -> AsyncSelectRequestBuilder:
@@ -112,8 +114,8 @@ class Tickets(Generic[TicketT]):
 
     def query(
         self, *, order: TicketOrder = "newest", limit: int | None = None, **filters: Unpack[TicketFilters]
-    ) -> TicketQuery[TicketT]:
-        """The tickets that you may see and that match all filters, to be walked: see ``TicketQuery``.
+    ) -> RowQuery[TicketT]:
+        """The tickets that you may see and that match all filters, to be walked: see ``RowQuery``.
 
         Args:
             order: As in ``list``. While it is walked by time of update, a row that is updated meanwhile
@@ -126,7 +128,7 @@ class Tickets(Generic[TicketT]):
         """
         source = ListSource(self._reads, Filters(filters), Order(order))
         most = None if limit is None else checked_int(limit, "limit", low=1, high=2**63 - 1)
-        return TicketQuery(source, limit=most, max_page=MAX_PAGE)
+        return RowQuery(source, limit=most, max_page=MAX_PAGE)
 
     async def fetch_all(self, **filters: Unpack[TicketFilters]) -> builtins.list[TicketT]:
         """All tickets that you may see and that match all filters, by number; all or nothing.
@@ -143,7 +145,10 @@ class Tickets(Generic[TicketT]):
             JamesTronicError: One page failed; what was read is dropped.
         """
         checked = Filters(filters)
-        return [] if checked.is_empty_set else await self._reads.all(checked)
+        if checked.is_empty_set:
+            return []
+        with self._reads.wire.operation("tickets.fetch_all"):
+            return await self._reads.all(checked)
 
     async def changes(self, cursor: str | None = None) -> TicketChanges[TicketT]:
         """What changed for you since a cursor, as of one moment, all pages together.
@@ -161,7 +166,9 @@ class Tickets(Generic[TicketT]):
             SchemaMissingError: The database lacks ``060_sync.sql``.
             JamesTronicError: See ``errors.py``; the cursor stays good.
         """
-        return await self._log.changes(cursor)
+        since = None if cursor is None else checked_text(cursor, "cursor", limit=_LONGEST_CURSOR)
+        with self._reads.wire.operation("tickets.changes"):
+            return await self._log.changes(since)
 
     async def digest(self) -> TicketDigest:
         """Count and checksum over the tickets that you may see: equal means that you hold the same.
@@ -213,12 +220,14 @@ class Tickets(Generic[TicketT]):
         """
         if isinstance(tickets, str | Ticket | UUID):
             raise InvalidInputError("get_many takes several tickets; use get for one.")
-        wanted = builtins.list(dict.fromkeys(ticket_id(ticket) for ticket in tickets))
+        several = checked_iterable(tickets, "tickets")
+        wanted = builtins.list(dict.fromkeys(ticket_id(ticket) for ticket in several))
         found: dict[UUID, TicketT] = {}
-        for start in range(0, len(wanted), _IDS_PER_REQUEST):
-            chunk = [str(one) for one in wanted[start : start + _IDS_PER_REQUEST]]
-            rows = await self._reads.rows(partial(_with_ids, chunk), "tickets.get_many")
-            found.update((row.id, row) for row in rows)
+        with self._reads.wire.operation("tickets.get_many"):
+            for start in range(0, len(wanted), _IDS_PER_REQUEST):
+                chunk = [str(one) for one in wanted[start : start + _IDS_PER_REQUEST]]
+                rows = await self._reads.rows(partial(_with_ids, chunk), "tickets.get_many")
+                found.update((row.id, row) for row in rows)
         return [found[one] for one in wanted if one in found]
 
     # -- writes ------------------------------------------------------------------------------------
@@ -308,12 +317,15 @@ class Tickets(Generic[TicketT]):
             query = raw.table("tickets").update(changes).eq("id", wanted)  # pyright: ignore[reportUnknownMemberType] - its JSON alias is recursive
             return query if version is None else query.eq("version", version)
 
-        response = await self._reads.wire.send(build, operation=operation, target="tickets", replayable=False)
-        rows = self._reads.parse_rows(response, operation)
-        if rows:
-            return rows[0]
-        # RLS answers "not there", "not visible", "not yours" and "another version" all the same way.
-        now = await self.get(wanted)
+        with self._reads.wire.operation(operation):
+            response = await self._reads.wire.send(
+                build, operation=operation, target="tickets", replayable=False
+            )
+            rows = self._reads.parse_rows(response, operation)
+            if rows:
+                return rows[0]
+            # RLS answers "not there", "not visible", "not yours" and "another version" all the same way.
+            now = await self.get(wanted)
         if version is not None and now.version != version:
             raise ConflictError(
                 f"{operation}: the ticket was changed in the meantime [version {now.version}].",

@@ -13,7 +13,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 from client_people import Shop, open_shop
-from fault_proxy import FaultProxy
+from fault_proxy import Fault, FaultProxy
 
 from jamestronic_sdk import JamesTronic, JamesTronicError, NewTicket, RetryPolicy, Role, Ticket
 from jamestronic_sdk.local.tokens import make_jwt, verify_jwt
@@ -27,6 +27,15 @@ if TYPE_CHECKING:
 
 # 30 % of all tries fail: ten repeats make a whole call fail once in 500,000.
 PATIENT = RetryPolicy(retries=10, base=0.01, cap=0.05)
+
+FAULTS = (
+    Fault("500", status=500),
+    Fault("429", status=429, retry_after="0"),
+    Fault("502 page", status=502, body="<html>Bad Gateway</html>", content_type="text/html"),
+    Fault("reset", is_reset=True),
+    Fault("reset after the work was done", is_reset=True, does_work=True),
+    Fault("500 after the work was done", status=500, does_work=True),
+)
 
 
 @pytest.fixture
@@ -49,6 +58,13 @@ async def behind(proxy: FaultProxy, shop: Shop, role: Role, **options: Any) -> A
     async with JamesTronic(proxy.url, shop.supabase.anon_key, env_file=None, **options) as jt:
         await jt.auth.sign_in(email=person.email, password=person.password)
         yield jt
+
+
+def fail(proxy: FaultProxy, rate: float) -> None:
+    """So many of all requests fail, but for those that sign somebody in."""
+    proxy.heal()
+    for prefix in ("/rest", "/auth/v1/token/refresh"):
+        proxy.inject(prefix, *FAULTS, rate=rate)
 
 
 async def at_once(calls: int, width: int, call: Callable[[int], Awaitable[object]]) -> None:
@@ -105,7 +121,8 @@ async def test_reads_all_succeed_through_30_percent_faults(
 ) -> None:
     async with behind(proxy, shop, Role.ADMIN, retries=PATIENT) as jt:
         made = [await jt.tickets.create(title=f"fault {uuid4().hex}") for _ in range(3)]
-        proxy.rate, proxy.requests = 0.3, type(proxy.requests)()
+        proxy.requests.clear()
+        fail(proxy, 0.3)
 
         async def read(number: int) -> None:
             match number % 6:
@@ -140,7 +157,7 @@ async def test_no_command_is_applied_twice_through_30_percent_faults(
         behind(proxy, shop, Role.ADMIN, retries=PATIENT) as jt,
         changes_counted(project.require_stack()) as counted,
     ):
-        proxy.rate = 0.3
+        fail(proxy, 0.3)
         done: dict[str, int] = {}
 
         async def story(number: int) -> None:
@@ -164,7 +181,7 @@ async def test_no_command_is_applied_twice_through_30_percent_faults(
                     done[str(ticket.id)] = done.get(str(ticket.id), 0) + 1
 
         await at_once(30, 15, story)
-        proxy.rate = 0.0
+        proxy.heal()
         found = [row async for row in jt.tickets.query(text=batch)]
         notes = await shop.service.table("ticket_notes").where("body", "like", f"{batch}%").count()
         changes = await counted()

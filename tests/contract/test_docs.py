@@ -43,8 +43,15 @@ PAGES = sorted(path for path in (ROOT / "docs").rglob("*.md") if "_build" not in
 ALL = [ROOT / "README.md", *PAGES, ROOT / "CONTRIBUTING.md"]
 BLOCK = re.compile(r"^( *)```(\w+)\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
 
-FOLLOWED = {"tutorial.md": "test_the_tutorial_followed_literally"}
-"""Pages whose blocks another test runs, and which."""
+FOLLOWED = {
+    "tutorial.md": "test_the_tutorial_followed_literally",
+    "testing.md": "test_testing_plugin.py",
+    "observability.md": "test_telemetry.py",
+}
+"""Pages whose blocks another test runs, and which: they are whole projects, or change the whole process."""
+
+QUOTED = {"chaos.md": ROOT / "tests" / "chaos"}
+"""Pages whose blocks are pieces of our own source, and where those stand."""
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -102,7 +109,7 @@ def run_blocking(code: str, names: dict[str, Any]) -> None:
 
 
 def has_code(page: Path) -> bool:
-    return page.name not in FOLLOWED and not all(map(is_program, blocks(page, "python")))
+    return page.name not in {*FOLLOWED, *QUOTED} and not all(map(is_program, blocks(page, "python")))
 
 
 @names_of([page for page in ALL if has_code(page)])
@@ -183,6 +190,19 @@ async def test_a_whole_program_tells_an_assignment(page: Path, project: Project,
         await process.wait()
     assert second.label in told
     assert "TicketAssigned" in told or "new for me" in told
+
+
+@pytest.mark.parametrize("page", QUOTED)
+def test_quotations_stand_in_the_source(page: str) -> None:
+    there = {
+        ast.dump(node)
+        for path in QUOTED[page].rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+    }
+    for code in blocks(ROOT / "docs" / page, "python"):
+        [statement] = ast.parse(code).body
+        assert isinstance(statement, ast.Expr)
+        assert ast.dump(statement.value) in there, code
 
 
 def test_the_tutorial_followed_literally(unused_tcp_port: int) -> None:

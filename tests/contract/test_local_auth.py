@@ -33,6 +33,32 @@ async def test_what_hosted_auth_has_and_this_one_has_not_says_so(api: Api, metho
     assert method in response.json()["message"]
 
 
+@pytest.mark.parametrize(
+    ("request_line", "body", "status", "code"),
+    [
+        ("POST /sso", {"domain": "example.test"}, 404, "saml_provider_disabled"),
+        ("POST /token?grant_type=web3", {"chain": "solana"}, 422, "web3_provider_disabled"),
+        ("POST /token?grant_type=id_token", {"provider": "google"}, 400, "provider_disabled"),
+        ("POST /token?grant_type=id_token", {"provider": "local"}, 501, "not_implemented"),
+        ("POST /token?grant_type=id_token", {}, 400, "validation_failed"),
+        ("GET /user/identities/authorize?provider=google", None, 404, "manual_linking_disabled"),
+        ("DELETE /user/identities/x", None, 404, "manual_linking_disabled"),
+    ],
+)
+async def test_what_is_off_answers_as_a_hosted_project_where_it_is_off(
+    api: Api, request_line: str, body: object, status: int, code: str
+) -> None:
+    """Suites of strangers match on the code and the text; only what is on and not here is a 501."""
+    session = await api.sign_in(await api.person())
+
+    refused(await api.call(*request_line.split(" "), body, token=session["access_token"]), status, code)
+
+
+async def test_linking_is_refused_to_nobody_in_particular_first(api: Api) -> None:
+    """Who is not signed in hears that."""
+    refused(await api.call("GET", "/user/identities/authorize?provider=google"), 401, "no_authorization")
+
+
 async def test_wrong_path_and_wrong_method_are_error_bodies(api: Api) -> None:
     """Clients parse JSON whatever happens."""
     refused(await api.call("GET", "/nowhere"), 404, "not_found")

@@ -10,6 +10,7 @@ import jwt
 import pytest
 import pytest_asyncio
 from _realtime_client import raw_client
+from cryptography.hazmat.primitives.asymmetric import rsa
 from local_auth_support import PASSWORD, VERSION, refused
 from supabase_auth import AsyncGoTrueClient
 
@@ -117,9 +118,26 @@ async def test_token_of_another_pair_is_refused(signing: LocalSupabase, session:
             assert (await http.get("/rest/v1/profiles", headers=headers)).status_code == 401
 
 
-def test_pair_survives_being_written_and_is_in_no_repr() -> None:
+def rsa_key() -> SigningKey:
+    return SigningKey("an-rsa-key", rsa.generate_private_key(public_exponent=65537, key_size=2048))
+
+
+def test_rsa_pair_signs_and_is_published() -> None:
+    """RS256, the other kind that projects have: anybody verifies by the published half alone."""
+    key = rsa_key()
+    token = make_jwt(SECRET, {"sub": "x"}, key=key)
+
+    assert jwt.get_unverified_header(token) == {"alg": "RS256", "typ": "JWT", "kid": key.id}
+    assert set(key.public_jwk) == {"kty", "n", "e", "alg", "kid", "use", "key_ops"}
+    assert jwt.decode(token, jwt.PyJWK(key.public_jwk)) == {"sub": "x"}
+    forged = jwt.encode({"sub": "x"}, "x" * 32, algorithm="HS256", headers={"kid": key.id})
+    with pytest.raises(AuthenticationError):
+        verify_jwt(SECRET, forged, key=key)
+
+
+@pytest.mark.parametrize("key", [SigningKey.new(), rsa_key()], ids=["P-256", "RSA"])
+def test_pair_survives_being_written_and_is_in_no_repr(key: SigningKey) -> None:
     """As a JSON Web Key; what is none is a ValueError."""
-    key = SigningKey.new()
     read = SigningKey.from_jwk(key.to_jwk())
     token = make_jwt(SECRET, {"sub": "x"}, key=key)
 

@@ -196,7 +196,6 @@ async def test_wrong_credentials_look_the_same(api: Api) -> None:
         ("", {}, 400, "invalid_credentials"),
         ("?grant_type=magic", {}, 400, "invalid_credentials"),
         ("?grant_type=pkce", {}, 400, "validation_failed"),
-        ("?grant_type=id_token", {}, 501, "not_implemented"),
         ("?grant_type=password", {}, 400, "validation_failed"),
         ("?grant_type=password", {"email": "a@b.c", "phone": "+49"}, 400, "validation_failed"),
         ("?grant_type=password", {"phone": "+49"}, 400, "invalid_credentials"),

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import statistics
 import time
+from contextlib import AsyncExitStack
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import pytest
 from _realtime_client import (
@@ -151,12 +153,12 @@ async def test_a_commit_is_waited_for_until_it_is_visible(context: LocalContext)
         ((xid,),) = await writer.run("select pg_current_xact_id()::text::bigint & 4294967295")
         assert isinstance(xid, int)
         async with asyncio.TaskGroup() as group:
-            waiting = group.create_task(wait_until_visible(reader.connection, xid))
+            waiting = group.create_task(wait_until_visible(reader.connection, [xid]))
             done, _ = await asyncio.wait([waiting], timeout=0.05)
             assert not done
             await writer.run("commit")
-        await wait_until_visible(reader.connection, xid)
-        await wait_until_visible(reader.connection, 2**32 - 1)  # of the epoch before
+        await wait_until_visible(reader.connection, [xid])
+        await wait_until_visible(reader.connection, [2**32 - 1])  # of the epoch before
 
 
 async def test_service_role_sees_all(
@@ -167,6 +169,34 @@ async def test_service_role_sees_all(
     await client.subscribe("service", binding(table), token=realtime.context.service_role_key)
     await database.run(f"insert into {table} values (1, '{ALICE}', 'x')")
     assert (await client.change())["record"]["id"] == 1
+
+
+async def test_a_policy_that_raises_for_somebody_hides_rows_from_them_only(
+    realtime: RunningRealtime, database: Database, fence: str
+) -> None:
+    """Tokens of one role are asked together; the others are asked again without the one that fails."""
+    table = await database.table(OWNED, rls=True)
+    sub = "(select current_setting('request.jwt.claims', true)::json ->> 'sub')"
+    await database.run(
+        f"create policy bad on {table} for select to authenticated using "
+        f"(1 / (case when {sub} = '{BOB}' then 0 else 1 end) = 1 and (owner is null or owner::text = {sub}))"
+    )
+    both = (binding(table), binding(fence))
+    people = (ALICE, BOB, str(uuid4()))
+    async with AsyncExitStack() as stack:
+        clients = [
+            await stack.enter_async_context(raw_client(realtime.url, realtime.context.anon_key))
+            for _ in people
+        ]
+        for each, person in zip(clients, people, strict=True):
+            await each.subscribe("some", *both, token=realtime.token(sub=person))
+        await database.together(
+            f"insert into {table} values (1, null, 'everybody'), (2, '{ALICE}', 'Alice')",
+            f"insert into {fence} default values",
+        )
+        seen = [[data["record"]["id"] for data in await changes_until(each, fence)] for each in clients]
+
+    assert seen == [[1, 2], [], [1]]
 
 
 async def test_a_policy_that_raises_hides_its_rows_only(

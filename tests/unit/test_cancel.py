@@ -21,10 +21,11 @@ from client_support import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
+    from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Generator
 
     from jamestronic_sdk import JamesTronic
 
+MOMENT = "2026-11-01T08:00:00+00:00"
 EMAIL, PASSWORD = "ada@example.test", "correct horse"
 
 
@@ -53,6 +54,10 @@ def cancelled_at(step: int, work: Coroutine[Any, Any, Any]) -> Generator[Any, An
 async def walk(jt: JamesTronic) -> None:
     async for _ in jt.tickets.query(limit=3):
         pass
+
+
+async def _all(query: AsyncIterable[object]) -> list[object]:
+    return [row async for row in query]
 
 
 async def renew(jt: JamesTronic) -> None:
@@ -95,7 +100,20 @@ OPERATIONS: dict[str, Callable[[JamesTronic], Coroutine[Any, Any, Any]]] = {
     "update": lambda jt: jt.tickets.update(TICKET, title="x"),
     "assign": lambda jt: jt.tickets.assign(TICKET, PROFILE),
     "notes": lambda jt: jt.notes.list(TICKET),
+    "notes are walked": lambda jt: _all(jt.notes.query(limit=1)),
+    "note is written": lambda jt: jt.notes.create(TICKET, body="x"),
+    "note is removed": lambda jt: jt.notes.delete(TICKET),
+    "people are walked": lambda jt: _all(jt.profiles.query(limit=1)),
+    "changes": lambda jt: jt.tickets.changes(),
+    "digest": lambda jt: jt.tickets.digest(),
+    "send_code": lambda jt: jt.auth.send_code(email=EMAIL),
+    "verify_code": lambda jt: jt.auth.verify_code("123456", email=EMAIL),
+    "exchange_code": lambda jt: jt.auth.exchange_code("code", verifier="x" * 64),
+    "sign_up": lambda jt: jt.auth.sign_up(email=EMAIL, password=PASSWORD),
+    "change_password": lambda jt: jt.auth.change_password("another one"),
+    "factors": lambda jt: jt.auth.factors.list(),
     "table": lambda jt: jt.table("parts").select(),
+    "table is written": lambda jt: jt.table("parts").insert({"x": 1}, idempotent=True),
     "rpc": lambda jt: jt.rpc("get_my_role"),
     "profiles": lambda jt: jt.profiles.list(),
     "expired_on_the_way": expired_on_the_way,
@@ -111,7 +129,20 @@ async def service() -> AsyncIterator[Service]:
         running.script("PATCH /rest/v1/tickets", lambda: ok([ticket()]))
         running.script("POST /rest/v1/rpc/assign_ticket", lambda: ok(ticket()))
         running.script("POST /rest/v1/rpc/get_my_role", lambda: ok("technician"))
-        running.script("GET /rest/v1/ticket_notes", lambda: ok([]))
+        note = {"id": TICKET, "ticket_id": TICKET, "body": "x", "created_at": MOMENT, "updated_at": MOMENT}
+        for method in ("GET", "POST", "DELETE"):
+            running.script(f"{method} /rest/v1/ticket_notes", lambda: ok([note]))
+        running.script("POST /rest/v1/parts", lambda: ok([{"x": 1}], 201))
+        running.script(
+            "POST /rest/v1/rpc/sync_tickets",
+            lambda: ok({"kind": "snapshot", "upserts": [ticket()], "more": False, "cursor": "1:1:"}),
+        )
+        running.script("POST /rest/v1/rpc/tickets_digest", lambda: ok({"count": 1, "digest": "0" * 16}))
+        running.script("POST /auth/v1/otp", lambda: ok({}))
+        for way in ("verify", "signup"):
+            running.script(f"POST /auth/v1/{way}", lambda: ok(session()))
+        for method in ("GET", "PUT"):
+            running.script(f"{method} /auth/v1/user", lambda: ok(session()["user"]))
         running.script("GET /rest/v1/parts", lambda: ok([]))
         running.script("GET /rest/v1/profiles", lambda: ok([profile()]))
         number = iter(range(100_000))

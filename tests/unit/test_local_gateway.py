@@ -12,7 +12,10 @@ from aiohttp import web
 from yarl import URL
 
 from jamestronic_sdk.local._processes import listen
+from jamestronic_sdk.local.admin import Switchboard
+from jamestronic_sdk.local.admin import make_app as make_local_app
 from jamestronic_sdk.local.context import LocalContext
+from jamestronic_sdk.local.faults import Faults
 from jamestronic_sdk.local.gateway import Gateway, Keys
 
 if TYPE_CHECKING:
@@ -34,6 +37,18 @@ class Switch:
 
     def restore(self) -> None:
         self.is_ready = True
+
+    def break_sockets(self) -> int:
+        return 2
+
+    def silence(self) -> None:
+        self.is_ready = False
+
+    def speak(self) -> None:
+        self.is_ready = True
+
+    async def drop_slots(self) -> int:
+        return 2
 
 
 class Upstream:
@@ -84,6 +99,10 @@ async def serving(*, upstream_is_up: bool = True) -> AsyncGenerator[tuple[str, U
     def mailbox(to: str | None) -> list[dict[str, Any]]:
         return [{"to": to}]
 
+    async def nothing(*_: object) -> Any:
+        raise NotImplementedError
+
+    faults = Faults(switch, nothing)
     listener = listen(0)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     context = LocalContext(
@@ -102,8 +121,8 @@ async def serving(*, upstream_is_up: bool = True) -> AsyncGenerator[tuple[str, U
         parts={"realtime": realtime_is_ready},
         auth=auth,
         realtime=web.Application(),
-        control=switch,
-        mailbox=mailbox,
+        local=make_local_app(Switchboard(faults, mailbox, reset=nothing, save=nothing)),
+        faults=faults,
     )
     try:
         async with gateway.serving(listener):
@@ -253,14 +272,14 @@ async def test_faults_need_the_service_key() -> None:
         assert switch.is_ready
         for headers in ({"apikey": SERVICE}, {"Authorization": f"Bearer {KEYS.secret}"}):
             async with session.post(address, json={"state": "down"}, headers=headers) as response:
-                assert await response.json() == {"state": "down", "closed": 3}
+                assert await response.json() == {"fault": "realtime", "state": "down", "closed": 3}
             async with session.get(f"{url}/health") as response:
                 assert (response.status, await response.json()) == (
                     503,
                     {"status": "down", "parts": {"realtime": "down"}},
                 )
             async with session.post(address, json={"state": "up"}, headers=headers) as response:
-                assert await response.json() == {"state": "up"}
+                assert await response.json() == {"fault": "realtime", "state": "up"}
         async with session.post(address, data=b"{", headers={"apikey": SERVICE}) as response:
             assert response.status == 400
 

@@ -31,8 +31,8 @@ def stored(**columns: pgoutput.Value) -> list[messages.StoredMessage]:
         pgoutput.ReplicaIdentity.DEFAULT,
         tuple(pgoutput.RelationColumn(name, 25, -1, is_identity=False) for name in row),
     )
-    change = RowChange(relation, pgoutput.Insert(1, tuple(row.values())))
-    return list(messages.stored_messages(Batch(datetime.now(UTC), (change,), 7)))
+    change = RowChange(relation, pgoutput.Insert(1, tuple(row.values())), datetime.now(UTC))
+    return list(messages.stored_messages(Batch((change,), frozenset({7}))))
 
 
 def test_a_row() -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
+import websockets.frames
 from hypothesis import given
 from hypothesis import strategies as st
+from websockets.streams import StreamReader
 
 from jamestronic_sdk.local.realtime import protocol
 from jamestronic_sdk.local.realtime.protocol import Broadcast, Frame, RawJson, Version
@@ -34,6 +36,24 @@ def test_a_v1_frame_always_has_its_four_keys() -> None:
     """Clients validate strictly: ref is null on pushes, never absent."""
     text = protocol.encode(Version.V1, "realtime:a", "system", {"x": "é"}, join_ref="1")
     assert json.loads(text) == {"topic": "realtime:a", "event": "system", "payload": {"x": "é"}, "ref": None}
+
+
+@pytest.mark.parametrize("size", [0, 1, 125, 126, 65_535, 65_536])
+@pytest.mark.parametrize("is_text", [True, False])
+def test_a_frame_on_the_wire_is_what_a_websocket_reads(size: int, *, is_text: bool) -> None:
+    """One whole frame, not masked, whatever length its header needs; asked of another implementation."""
+    frame = "x" * size if is_text else b"x" * size
+    reader = StreamReader()
+    reader.feed_data(protocol.wire(frame))
+    parser = websockets.frames.Frame.parse(reader.read_exact, mask=False)
+    with pytest.raises(StopIteration) as parsed:
+        next(parser)
+
+    read = parsed.value.value
+    assert read.fin
+    assert read.opcode is (websockets.frames.Opcode.TEXT if is_text else websockets.frames.Opcode.BINARY)
+    assert read.data == b"x" * size
+    reader.feed_eof()
 
 
 def test_a_v2_frame_is_an_array() -> None:

@@ -74,6 +74,23 @@ class TestNotes:
             f'and(created_at.eq."2026-11-01T08:00:00.000001+00:00",id.gt.{NOTE}))'
         )
 
+    async def test_query_goes_on_after_the_last_row(self, jt: JamesTronic, service: Service) -> None:
+        service.script(READ, lambda: ok([note()]), lambda: ok([]))
+        rows = [one async for one in jt.notes.query(TICKET, author=TICKET, order="newest")]
+        assert [one.id for one in rows] == [UUID(NOTE)]
+        first, second = (request.query for request in service.seen(READ))
+        assert first["author_id"] == first["ticket_id"] == f"eq.{TICKET}"
+        assert (first["order"], first["limit"]) == ("created_at.desc,id.desc", "1000")
+        assert second["or"].startswith('(created_at.lt."2026-11-01T08:00:00.000001+00:00",and(')
+
+    async def test_query_counts(self, jt: JamesTronic, service: Service) -> None:
+        service.script(READ, lambda: ok([note()], 206, **{"Content-Range": "0-0/41"}))
+        assert await jt.notes.query(limit=3).count() == 41
+        assert service.seen(READ)[0].headers["prefer"] == "count=exact"
+        service.script(READ, lambda: ok([note()]))
+        with pytest.raises(DataError, match="did not count"):
+            await jt.notes.query().count()
+
     async def test_its_repr_tells_no_content(self, jt: JamesTronic) -> None:
         read = await jt.notes.get(NOTE)
         assert "hums" not in repr(read) + str(read) + repr(NewNote(body="It hums"))
@@ -126,6 +143,11 @@ class TestNotes:
             lambda jt: jt.notes.list(TICKET, limit=0),
             lambda jt: jt.notes.list(TICKET, after=TICKET),
             lambda jt: jt.notes.list(TICKET, is_internal="yes"),
+            lambda jt: jt.notes.query(5).count(),
+            lambda jt: jt.notes.query(author="x").count(),
+            lambda jt: jt.notes.query(is_internal=1).count(),
+            lambda jt: jt.notes.query(order="random").count(),
+            lambda jt: jt.notes.query(limit=0).count(),
             lambda jt: jt.notes.get(5),
             lambda jt: jt.notes.create(TICKET),
             lambda jt: jt.notes.create(TICKET, body="  "),
@@ -264,3 +286,15 @@ class TestTables:
         with pytest.raises(InvalidInputError):
             await call(jt)
         assert service.requests == []
+
+
+async def test_conditions_longer_than_any_address_are_refused(jt: JamesTronic, service: Service) -> None:
+    """Each is short enough; all together they are longer than what httpx sends."""
+    table = jt.table("parts")
+    for _ in range(20):
+        table = table.where("name", "neq", "x" * 4000)
+    with pytest.raises(InvalidInputError, match="too long, all together"):
+        await table.select()
+    with pytest.raises(InvalidInputError, match="too long, all together"):
+        await jt.tickets.list(status=[f"{n:0200d}" for n in range(400)])
+    assert service.seen(PARTS) == []

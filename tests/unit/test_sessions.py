@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
+import os
 import stat
 import sys
 from contextlib import contextmanager
@@ -96,10 +98,17 @@ async def test_a_file_is_private_and_replaced_whole(tmp_path: Path, store: FileS
     assert await store.load() is None
 
 
-async def test_a_failed_write_keeps_the_old_file(tmp_path: Path, store: FileSessionStore) -> None:
+async def test_a_failed_write_keeps_the_old_file(
+    tmp_path: Path, store: FileSessionStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await store.save("old")
-    with pytest.raises(UnicodeEncodeError):
-        await store.save("\ud800")
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="space"):
+        await store.save("new")
     assert await store.load() == "old"
     assert [one.name for one in (tmp_path / "folder").iterdir()] == ["session"]
 

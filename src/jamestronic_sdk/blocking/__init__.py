@@ -18,9 +18,9 @@ from jamestronic_sdk.blocking._streams import (
     AuthChanges,
     ChangeStream,
     EventStream,
+    RowPages,
+    RowQuery,
     Stream,
-    TicketPages,
-    TicketQuery,
 )
 from jamestronic_sdk.blocking.client import JamesTronic
 from jamestronic_sdk.blocking.store import Subscription, TicketStore
@@ -35,12 +35,12 @@ __all__ = [
     "JamesTronic",
     "Notes",
     "Profiles",
+    "RowPages",
+    "RowQuery",
     "StoreCommands",
     "Stream",
     "Subscription",
     "Table",
-    "TicketPages",
-    "TicketQuery",
     "TicketStore",
     "Tickets",
 ]

@@ -12,7 +12,7 @@ from typing_extensions import override
 
 from jamestronic_sdk._ticket_reads import MAX_PAGE
 from jamestronic_sdk._unset import UNSET
-from jamestronic_sdk.blocking._streams import AuthChanges, TicketQuery
+from jamestronic_sdk.blocking._streams import AuthChanges, RowQuery
 from jamestronic_sdk.models import TicketT
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
         TicketPatch,
         TicketStatus,
     )
-    from jamestronic_sdk.notes import NoteRef, NoteRows
+    from jamestronic_sdk.notes import NoteOrder, NoteRef, NoteRows
     from jamestronic_sdk.profiles import ProfileRows
     from jamestronic_sdk.table import ModelT, TableOperator, TableRow
     from jamestronic_sdk.tickets import TicketRef
@@ -593,6 +593,36 @@ class Notes:
             lambda: self._face.list(ticket, is_internal=is_internal, after=after, limit=limit)
         )
 
+    def query(
+        self,
+        ticket: TicketRef | None = None,
+        *,
+        author: ProfileRef | None = None,
+        is_internal: bool | None = None,
+        order: NoteOrder = "oldest",
+        limit: int | None = None,
+    ) -> RowQuery[Note]:
+        """The notes that you may see and that match all filters, to be walked: see ``RowQuery``.
+
+        Args:
+            ticket: Of this ticket; None: of all.
+            author: Written by this person: the profile, its id, or the id's text.
+            is_internal: True: only internal ones; False: only those that customers see, too.
+            order: ``oldest`` or ``newest`` first; a note keeps its place.
+            limit: At most so many; None: all.
+
+        Raises:
+            InvalidInputError: An argument is malformed; nothing is sent.
+        """
+        return RowQuery(
+            self._portal.read(
+                lambda: self._face.query(
+                    ticket, author=author, is_internal=is_internal, order=order, limit=limit
+                )
+            ),
+            self._portal,
+        )
+
     def get(self, note: NoteRef) -> Note:
         """One note as it is now.
 
@@ -702,7 +732,7 @@ class Profiles:
     def list(
         self, *, role: Role | str | None = None, is_active: bool | None = None, limit: int = MAX_PAGE
     ) -> ProfileRows:
-        """The people that you may see, by name.
+        """The first people that you may see, by name, in one request.
 
         Args:
             role: Only those with this role.
@@ -714,6 +744,26 @@ class Profiles:
             JamesTronicError: See ``errors.py``.
         """
         return self._portal.run(lambda: self._face.list(role=role, is_active=is_active, limit=limit))
+
+    def query(
+        self, *, role: Role | str | None = None, is_active: bool | None = None, limit: int | None = None
+    ) -> RowQuery[Profile]:
+        """The people that you may see, by name, to be walked: see ``RowQuery``.
+
+        While it is walked, a person who is renamed may come twice or not at all.
+
+        Args:
+            role: Only those with this role.
+            is_active: True: only active ones; False: only deactivated ones.
+            limit: At most so many; None: all.
+
+        Raises:
+            InvalidInputError: An argument is malformed; nothing is sent.
+        """
+        return RowQuery(
+            self._portal.read(lambda: self._face.query(role=role, is_active=is_active, limit=limit)),
+            self._portal,
+        )
 
 
 class Table:
@@ -890,8 +940,8 @@ class Tickets(Generic[TicketT]):
 
     def query(
         self, *, order: TicketOrder = "newest", limit: int | None = None, **filters: Unpack[TicketFilters]
-    ) -> TicketQuery[TicketT]:
-        """The tickets that you may see and that match all filters, to be walked: see ``TicketQuery``.
+    ) -> RowQuery[TicketT]:
+        """The tickets that you may see and that match all filters, to be walked: see ``RowQuery``.
 
         Args:
             order: As in ``list``. While it is walked by time of update, a row that is updated meanwhile
@@ -902,7 +952,7 @@ class Tickets(Generic[TicketT]):
         Raises:
             InvalidInputError: An argument is malformed; nothing is sent.
         """
-        return TicketQuery(
+        return RowQuery(
             self._portal.read(lambda: self._face.query(order=order, limit=limit, **filters)), self._portal
         )
 

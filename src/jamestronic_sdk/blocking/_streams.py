@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, Generic, Self, TypeVar
 from typing_extensions import override
 
 from jamestronic_sdk._auth_changes import AuthChange
-from jamestronic_sdk.models import TicketT
+from jamestronic_sdk.models import RowT
 from jamestronic_sdk.store.events import TicketEvent
 from jamestronic_sdk.store.streams import StoreChange
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from jamestronic_sdk.blocking._portal import Portal
     from jamestronic_sdk.store import streams
 
-__all__ = ["AuthChanges", "ChangeStream", "EventStream", "Stream", "TicketPages", "TicketQuery"]
+__all__ = ["AuthChanges", "ChangeStream", "EventStream", "RowPages", "RowQuery", "Stream"]
 
 _T = TypeVar("_T")
 
@@ -40,22 +40,22 @@ def _step(portal: Portal, source: AsyncIterator[_T]) -> _T:
     return box[0]
 
 
-class TicketPages(Iterator[list[TicketT]], Generic[TicketT]):
-    """Pages of tickets, one request each; none is empty."""
+class RowPages(Iterator[list[RowT]], Generic[RowT]):
+    """Pages of rows, one request each; none is empty."""
 
     __slots__ = ("_face", "_portal")
 
-    def __init__(self, face: _paging.TicketPages[TicketT], portal: Portal) -> None:
+    def __init__(self, face: _paging.RowPages[RowT], portal: Portal) -> None:
         self._face: Final = face
         self._portal: Final = portal
 
     @override
-    def __next__(self) -> list[TicketT]:
+    def __next__(self) -> list[RowT]:
         return _step(self._portal, self._face)
 
 
-class TicketQuery(Iterable[TicketT], Generic[TicketT]):
-    """Tickets that are read when they are walked or counted, anew each time.
+class RowQuery(Iterable[RowT], Generic[RowT]):
+    """Rows that are read when they are walked or counted, anew each time.
 
     ::
 
@@ -64,22 +64,24 @@ class TicketQuery(Iterable[TicketT], Generic[TicketT]):
         for page in jt.tickets.query().pages(size=500):        # lists of at most 500
             ...
         waiting = jt.tickets.query(status="waiting_parts").count()
+        for note in jt.notes.query(ticket):                    # people and notes likewise
+            ...
     """
 
     __slots__ = ("_face", "_portal")
 
-    def __init__(self, face: _paging.TicketQuery[TicketT], portal: Portal) -> None:
+    def __init__(self, face: _paging.RowQuery[RowT], portal: Portal) -> None:
         self._face: Final = face
         self._portal: Final = portal
 
     @override
-    def __iter__(self) -> Iterator[TicketT]:
+    def __iter__(self) -> Iterator[RowT]:
         """All rows, or ``limit`` of them."""
         # By pages: a step to the loop and back for each row would cost more than the row.
         for page in self.pages():
             yield from page
 
-    def pages(self, size: int | None = None) -> TicketPages[TicketT]:
+    def pages(self, size: int | None = None) -> RowPages[RowT]:
         """All rows, or ``limit`` of them, page by page.
 
         Args:
@@ -88,10 +90,10 @@ class TicketQuery(Iterable[TicketT], Generic[TicketT]):
         Raises:
             InvalidInputError: ``size`` is out of range.
         """
-        return TicketPages(self._face.pages(size), self._portal)
+        return RowPages(self._face.pages(size), self._portal)
 
     def count(self) -> int:
-        """How many tickets match, whatever ``limit`` says; counted exactly by the database."""
+        """How many rows match, whatever ``limit`` says; counted exactly by the database."""
         return self._portal.run(self._face.count)
 
 

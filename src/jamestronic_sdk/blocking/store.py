@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from typing_extensions import override
 
+from jamestronic_sdk._inputs import checked_callable
 from jamestronic_sdk.blocking._parts import StoreCommands
 from jamestronic_sdk.blocking._portal import SubscriberThread
 from jamestronic_sdk.blocking._streams import ChangeStream, EventStream, Stream
@@ -192,9 +193,10 @@ class TicketStore:
             initial: Begin with one event per ticket that is there already.
 
         Raises:
-            InvalidInputError: It is a coroutine function: those need an event loop.
+            InvalidInputError: It is no function, or a coroutine function: those need an event loop.
             StoreClosedError: The store is closed, or was not entered.
         """
+        checked_callable(callback, "callback")
         if inspect.iscoroutinefunction(callback):
             raise InvalidInputError("callback must be a plain function; the async face takes coroutines.")
         stream = self.events(initial=initial)
@@ -225,6 +227,7 @@ class TicketStore:
             StoreClosedError: The store was closed meanwhile.
             BlockingCallError: The predicate made a call that waits.
         """
+        checked_callable(predicate, "predicate")
         self._portal.run(lambda: self._face.wait_for(lambda _: predicate(self), timeout=timeout))
 
     def refresh(self, *, timeout: float | None = 30.0) -> None:

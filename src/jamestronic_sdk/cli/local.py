@@ -9,7 +9,10 @@ Never:
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import logging
+import os
 import shlex
 import sys
 from enum import StrEnum
@@ -57,6 +60,23 @@ class RealtimeState(StrEnum):
     UP = "up"
 
 
+class Service(StrEnum):
+    """Whose requests a fault concerns."""
+
+    ALL = "all"
+    REST = "rest"
+    AUTH = "auth"
+    REALTIME = "realtime"
+
+
+class Killed(StrEnum):
+    """What can be killed."""
+
+    POSTGREST = "postgrest"
+    POSTGRES = "postgres"
+    BACKEND = "backend"
+
+
 @local.command()
 def start(
     *,
@@ -72,11 +92,42 @@ def start(
     asymmetric: Annotated[
         bool, typer.Option("--asymmetric", help="Sign users' tokens with a key pair from now on.")
     ] = False,
+    db_port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Of PostgreSQL; default: last time's, or any.")
+    ] = None,
+    host: Annotated[str, typer.Option(help="What the URL listens on.")] = "127.0.0.1",
+    i_trust_this_network: Annotated[
+        bool,
+        typer.Option("--i-trust-this-network", help="Needed for another --host than this machine alone."),
+    ] = False,
+    cli_defaults: Annotated[
+        bool,
+        typer.Option(
+            "--cli-defaults", help="Ports, keys and password of the Supabase CLI's local stack: known to all."
+        ),
+    ] = False,
+    jwt_secret: Annotated[
+        str | None,
+        typer.Option(envvar="JAMESTRONIC_LOCAL_JWT_SECRET", help="Signs tokens; better by the variable."),
+    ] = None,
+    anon_key: Annotated[str | None, typer.Option(envvar="JAMESTRONIC_LOCAL_ANON_KEY")] = None,
+    service_role_key: Annotated[str | None, typer.Option(envvar="JAMESTRONIC_LOCAL_SERVICE_ROLE_KEY")] = None,
+    publishable_key: Annotated[str | None, typer.Option(envvar="JAMESTRONIC_LOCAL_PUBLISHABLE_KEY")] = None,
+    secret_key: Annotated[str | None, typer.Option(envvar="JAMESTRONIC_LOCAL_SECRET_KEY")] = None,
+    db_password: Annotated[str | None, typer.Option(envvar="JAMESTRONIC_LOCAL_DB_PASSWORD")] = None,
+    auto_expose_new_tables: Annotated[
+        bool,
+        typer.Option(
+            "--auto-expose-new-tables/--no-auto-expose-new-tables",
+            help="Grant new tables in public to anon, authenticated and service_role.",
+        ),
+    ] = True,
     ready_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Start PostgreSQL, PostgREST, Auth and Realtime behind one URL."""
     from jamestronic_sdk.local import control
     from jamestronic_sdk.local.auth.settings import parse_settings
+    from jamestronic_sdk.local.keys import CLI_DATABASE_PORT, Secrets
 
     if ephemeral and data_dir is not None:
         raise typer.BadParameter("--ephemeral has a folder of its own; leave out --data-dir.")
@@ -84,13 +135,32 @@ def start(
         parse_settings(auth or ())
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--auth") from None
-    is_json = output_of().is_json
-    typer.echo(
-        "For development only: a local Supabase on this machine, reachable from this machine alone.",
-        err=is_json,
+    secrets = Secrets(
+        jwt_secret=jwt_secret,
+        anon_key=anon_key,
+        service_role_key=service_role_key,
+        publishable_key=publishable_key,
+        secret_key=secret_key,
+        database_password=db_password,
     )
+    if cli_defaults:
+        secrets = secrets.over(Secrets.of_the_cli())
+        db_port = db_port or CLI_DATABASE_PORT
+    reach = f"at {host}: whoever reaches it may use it" if i_trust_this_network else "from this machine alone"
+    is_json = output_of().is_json
+    typer.echo(f"For development only: a local Supabase on this machine, reachable {reach}.", err=is_json)
     where = None if ephemeral else (data_dir or control.default_data_dir())
-    options = control.Options(port, apply_sql=not no_sql, auth=tuple(auth or ()), asymmetric=asymmetric)
+    options = control.Options(
+        port,
+        apply_sql=not no_sql,
+        auth=tuple(auth or ()),
+        asymmetric=asymmetric,
+        database_port=db_port,
+        host=host,
+        is_network_trusted=i_trust_this_network,
+        secrets=secrets,
+        auto_expose_new_tables=auto_expose_new_tables,
+    )
     if detach:
         started = control.start_detached(where, options)
         _announce(started.url, started.data_dir, ephemeral=ephemeral, explicit=data_dir is not None)
@@ -207,14 +277,169 @@ def mail(
         typer.echo("No messages.", err=True)
 
 
-@fault.command()
-def realtime(state: RealtimeState, data_dir: _DataDir = None) -> None:
-    """Close all Realtime connections and refuse new ones (down), or accept them again (up)."""
+@local.command()
+def logs(
+    *,
+    part: Annotated[
+        list[str] | None,
+        typer.Option("--part", help="postgres, postgrest, auth, realtime or gateway; may be repeated."),
+    ] = None,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="The last ones of each part.")] = 50,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until interrupted.")] = False,
+    data_dir: _DataDir = None,
+) -> None:
+    """Show what the parts have written, also of a stack that has ended."""
+    from jamestronic_sdk.local import control
+    from jamestronic_sdk.local import logs as part_logs
+
+    folder = control.log_folder(data_dir or control.default_data_dir())
+    parts = tuple(part or ())
+    coming = part_logs.follow(folder, parts) if follow else iter(())
+    out = output_of()
+    with contextlib.suppress(KeyboardInterrupt):
+        for name, line in itertools.chain(part_logs.read(folder, parts, lines), coming):
+            out.result({"part": name, "line": line}, f"{name:9} | {line}")
+            sys.stdout.flush()
+
+
+@local.command()
+def reset(
+    *,
+    save: Annotated[
+        bool,
+        typer.Option("--save", help="Not now: make the present state the one that a reset goes back to."),
+    ] = False,
+    data_dir: _DataDir = None,
+) -> None:
+    """Bring database, mailbox and faults of the running stack back to the beginning."""
     from jamestronic_sdk.local import control
 
-    closed = control.set_realtime(data_dir or control.default_data_dir(), state.value)
+    path = data_dir or control.default_data_dir()
+    if save:
+        control.save(path)
+        output_of().result({"saved": True}, "Saved: a reset goes back to the state of now.")
+        return
+    is_connected = control.reset(path)
     output_of().result(
-        {"realtime": state.value, "closed": closed},
-        f"Realtime is {state.value}"
-        + (f"; {closed} connections were closed." if closed is not None else "."),
+        {"reset": True, "is_connected": is_connected},
+        "Reset." if is_connected else "Reset; the database was made again, everybody was disconnected.",
     )
+
+
+@local.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
+def psql(
+    arguments: Annotated[
+        list[str] | None, typer.Argument(metavar="[-- ARGUMENTS]", help="For psql itself.")
+    ] = None,
+    data_dir: _DataDir = None,
+) -> None:
+    """Open psql on the running stack's database, as postgres."""
+    from jamestronic_sdk.local import control
+
+    program, command, environment = control.psql(data_dir or control.default_data_dir(), arguments or ())
+    os.execve(program, command, environment)  # noqa: S606 - psql from PATH or from the wheel
+
+
+def _fault(data_dir: Path | None, name: str, **parameters: object) -> None:
+    from jamestronic_sdk.local import control
+
+    given = {key: value for key, value in parameters.items() if value is not None}
+    answer = control.fault(data_dir or control.default_data_dir(), name, given)
+    words = (f"{key}={value}" for key, value in answer.items() if key != "fault" and value is not None)
+    output_of().result(answer, " ".join([name, *words]))
+
+
+_ServiceOption = Annotated[Service, typer.Option(help="Whose requests.")]
+_Rate = Annotated[float, typer.Option(min=0, max=1, help="Which share of the requests.")]
+_Seed = Annotated[int | None, typer.Option(help="Makes the choice repeatable.")]
+
+
+@fault.command()
+def errors(
+    *,
+    service: _ServiceOption = Service.ALL,
+    rate: _Rate = 1.0,
+    status: Annotated[int, typer.Option(min=500, max=599)] = 503,
+    seed: _Seed = None,
+    data_dir: _DataDir = None,
+) -> None:
+    """Answer a share of the requests with a server's error, without doing them."""
+    _fault(data_dir, "errors", service=service.value, rate=rate, status=status, seed=seed)
+
+
+@fault.command()
+def limit(
+    *,
+    service: _ServiceOption = Service.ALL,
+    rate: _Rate = 1.0,
+    retry_after: Annotated[int, typer.Option(min=0, max=3600, help="Seconds in Retry-After.")] = 1,
+    seed: _Seed = None,
+    data_dir: _DataDir = None,
+) -> None:
+    """Answer a share of the requests with 429 and Retry-After, without doing them."""
+    _fault(data_dir, "limit", service=service.value, rate=rate, retry_after=retry_after, seed=seed)
+
+
+@fault.command()
+def delay(
+    *,
+    service: _ServiceOption = Service.ALL,
+    ms: Annotated[float, typer.Option("--ms", min=0, max=60_000, help="Milliseconds.")] = 100,
+    jitter: Annotated[float, typer.Option(min=0, max=60_000, help="Milliseconds more, at random.")] = 0,
+    seed: _Seed = None,
+    data_dir: _DataDir = None,
+) -> None:
+    """Hold up each request before it is done."""
+    _fault(data_dir, "delay", service=service.value, ms=ms, jitter=jitter, seed=seed)
+
+
+@fault.command()
+def realtime(state: RealtimeState, data_dir: _DataDir = None) -> None:
+    """Close every Realtime connection and refuse new ones (down), or accept them again (up)."""
+    _fault(data_dir, "realtime", state=state.value)
+
+
+@fault.command()
+def silence(data_dir: _DataDir = None) -> None:
+    """Leave the Realtime connections open and send nothing: no heartbeat is answered."""
+    _fault(data_dir, "silence")
+
+
+@fault.command()
+def cut(data_dir: _DataDir = None) -> None:
+    """Break every Realtime connection once, as a lost network does."""
+    _fault(data_dir, "cut")
+
+
+@fault.command()
+def drop_slot(data_dir: _DataDir = None) -> None:
+    """Drop Realtime's replication slots: changes are missed until it has new ones."""
+    _fault(data_dir, "drop_slot")
+
+
+@fault.command()
+def kill(part: Killed, data_dir: _DataDir = None) -> None:
+    """Kill a part (kill -9); it is started again."""
+    _fault(data_dir, "kill", part=part.value)
+
+
+@fault.command("list")
+def list_faults(data_dir: _DataDir = None) -> None:
+    """Show the lasting faults that are on."""
+    from jamestronic_sdk.local import control
+
+    found = list(control.faults(data_dir or control.default_data_dir()))
+    lines = (" ".join(f"{key}={value}" for key, value in one.items() if value is not None) for one in found)
+    output_of().result({"faults": found}, "\n".join(lines))
+
+
+@fault.command()
+def clear(
+    name: Annotated[str | None, typer.Argument(help="Only those of this name.")] = None,
+    data_dir: _DataDir = None,
+) -> None:
+    """End the lasting faults."""
+    from jamestronic_sdk.local import control
+
+    cleared = control.clear_faults(data_dir or control.default_data_dir(), name)
+    output_of().result({"cleared": cleared}, f"{cleared} faults were on.")

@@ -189,8 +189,8 @@ def _is_free(port: int) -> bool:
     return True
 
 
-def listen(port: int) -> socket.socket:
-    """A socket that listens on the loopback port (0 = any free one).
+def listen(port: int, host: str = LOOPBACK) -> socket.socket:
+    """A socket that listens on the port (0 = any free one).
 
     Raises:
         PortInUseError: The port is taken; the message names it.
@@ -198,13 +198,13 @@ def listen(port: int) -> socket.socket:
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((LOOPBACK, port))
+        listener.bind((host, port))
         listener.listen(128)
         listener.setblocking(False)
     except OSError as error:
         listener.close()
         raise PortInUseError(
-            f"Port {port} on {LOOPBACK} can't be used: {os.strerror(error.errno or 0)}.",
+            f"Port {port} on {host} can't be used: {os.strerror(error.errno or 0)}.",
             next_step="Choose another one with --port, or --port 0 for any free one.",
         ) from error
     except BaseException:

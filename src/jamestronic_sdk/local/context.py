@@ -35,13 +35,14 @@ class LocalContext:
         """Connection URL of the ``postgres`` role, as the Supabase CLI and application tools use it."""
         return self.dsn("postgres")
 
-    def dsn(self, user: str, **options: str) -> str:
+    def dsn(self, user: str, *, database: str = "postgres", **options: str) -> str:
         """A libpq URL for one of the login roles.
 
         Args:
             user: ``supabase_admin``, ``postgres``, ``authenticator`` or ``supabase_auth_admin``.
+            database: Everything is in ``postgres``; the others serve ``baseline``.
             **options: More libpq parameters, for example ``replication="database"``.
         """
         query = urlencode({"sslmode": "disable", **options})
         password = quote(self.database_password, safe="")
-        return f"postgresql://{user}:{password}@{self.database_host}:{self.database_port}/postgres?{query}"
+        return f"postgresql://{user}:{password}@{self.database_host}:{self.database_port}/{database}?{query}"

@@ -17,7 +17,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
@@ -26,23 +26,37 @@ from jamestronic_sdk import errors
 from jamestronic_sdk.errors import JamesTronicError, LocalStackError
 from jamestronic_sdk.local import postgres, postgrest
 from jamestronic_sdk.local._processes import LOOPBACK, Account, Signal
-from jamestronic_sdk.local.instance import EPHEMERAL_PREFIX, DataFolder, Instance, default_data_dir
+from jamestronic_sdk.local.instance import (
+    ANYWHERE,
+    EPHEMERAL_PREFIX,
+    DataFolder,
+    Instance,
+    default_data_dir,
+)
+from jamestronic_sdk.local.keys import Secrets
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
     from typing import IO
 
 __all__ = [
+    "SECRET_VARIABLES",
     "Options",
     "Started",
     "Status",
+    "clear_faults",
     "default_data_dir",
     "environment",
+    "fault",
+    "faults",
+    "log_folder",
     "mail",
+    "psql",
     "report_failure",
     "report_ready",
+    "reset",
+    "save",
     "serve",
-    "set_realtime",
     "start_detached",
     "status",
     "stop",
@@ -50,6 +64,16 @@ __all__ = [
 
 _START_TIMEOUT: Final = 180.0
 """Seconds for a detached start: more than all limits inside of it."""
+
+SECRET_VARIABLES: Final = {
+    "jwt_secret": "JAMESTRONIC_LOCAL_JWT_SECRET",
+    "anon_key": "JAMESTRONIC_LOCAL_ANON_KEY",
+    "service_role_key": "JAMESTRONIC_LOCAL_SERVICE_ROLE_KEY",
+    "publishable_key": "JAMESTRONIC_LOCAL_PUBLISHABLE_KEY",
+    "secret_key": "JAMESTRONIC_LOCAL_SECRET_KEY",
+    "database_password": "JAMESTRONIC_LOCAL_DB_PASSWORD",
+}
+"""Where `local start` reads chosen secrets from, beside its options."""
 
 _STOP: Final = ((Signal.SIGTERM, 30.0), (Signal.SIGKILL, 5.0))
 """The supervisor needs less: its own limits for PostgreSQL and PostgREST add up to 28 s."""
@@ -86,6 +110,16 @@ class Options:
     """Settings of Auth, each as ``name=value``."""
     asymmetric: bool = False
     """Sign users' tokens with a key pair from now on."""
+    database_port: int | None = None
+    """PostgreSQL's; None = the one of last time, or any."""
+    host: str = LOOPBACK
+    """What the gateway listens on."""
+    is_network_trusted: bool = False
+    """That ``host`` may be another address than loopback."""
+    secrets: Secrets = field(default_factory=Secrets)
+    """Keys and secrets in place of the instance's own."""
+    auto_expose_new_tables: bool = True
+    """Grant new tables in ``public`` to the API roles."""
 
 
 def serve(data_dir: Path | None, options: Options, *, ready: Callable[[str, Path], None]) -> None:
@@ -116,6 +150,11 @@ async def _serve(data_dir: Path | None, options: Options, ready: Callable[[str, 
     async with LocalSupabase(
         data_dir,
         port=options.port,
+        database_port=options.database_port,
+        host=options.host,
+        is_network_trusted=options.is_network_trusted,
+        secrets=options.secrets,
+        auto_expose_new_tables=options.auto_expose_new_tables,
         apply_sql=options.apply_sql,
         auth=parse_settings(options.auth),
         asymmetric=options.asymmetric,
@@ -137,6 +176,15 @@ def start_detached(data_dir: Path | None, options: Options) -> Started:
         arguments.append("--asymmetric")
     for setting in options.auth:
         arguments += ["--auth", setting]
+    arguments += ["--host", options.host]
+    if options.is_network_trusted:
+        arguments.append("--i-trust-this-network")
+    if options.database_port is not None:
+        arguments += ["--db-port", str(options.database_port)]
+    if not options.auto_expose_new_tables:
+        arguments.append("--no-auto-expose-new-tables")
+    # Everybody can read the arguments of a process; its environment only its user.
+    chosen = {SECRET_VARIABLES[name]: value for name, value in options.secrets.given().items()}
     reader, writer = os.pipe()
     try:
         with _supervisor_log(data_dir) as log:
@@ -145,6 +193,7 @@ def start_detached(data_dir: Path | None, options: Options) -> Started:
                     *(sys.executable, "-P", "-m", "jamestronic_sdk", "local", "start"),
                     *("--port", str(options.port), "--ready-fd", str(writer), *arguments),
                 ],
+                env={**os.environ, **chosen},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -278,18 +327,92 @@ def environment(data_dir: Path) -> dict[str, str]:
     return _running(data_dir).environment()
 
 
-def set_realtime(data_dir: Path, state: str) -> int | None:
-    """Switch Realtime ``down`` or ``up``.
+def fault(data_dir: Path, name: str, parameters: Mapping[str, object]) -> dict[str, Any]:
+    """Make a fault happen in the running stack.
 
     Returns:
-        How many connections were closed; None for ``up``.
+        What it is, with its parameters, and what it did.
+
+    Raises:
+        LocalStackError: None runs, it does not answer, or there is no such fault or parameter.
+    """
+    return _request(_running(data_dir), "POST", f"/_local/faults/{name}", parameters)
+
+
+def faults(data_dir: Path) -> list[dict[str, Any]]:
+    """The lasting faults of the running stack.
 
     Raises:
         LocalStackError: None runs, or it does not answer.
     """
-    answer = _request(_running(data_dir), "POST", "/_local/faults/realtime", {"state": state})
-    closed = answer.get("closed")
-    return closed if isinstance(closed, int) else None
+    return list(_request(_running(data_dir), "GET", "/_local/faults")["faults"])
+
+
+def clear_faults(data_dir: Path, name: str | None) -> int:
+    """End the lasting faults of the running stack, all or those of one name; how many there were.
+
+    Raises:
+        LocalStackError: None runs, it does not answer, or there is no such fault.
+    """
+    path = "/_local/faults" if name is None else f"/_local/faults/{name}"
+    return int(_request(_running(data_dir), "DELETE", path)["cleared"])
+
+
+def reset(data_dir: Path) -> bool:
+    """Bring the running stack's database, mailbox and faults back to the beginning.
+
+    Returns:
+        Whether connections to the database survived.
+
+    Raises:
+        LocalStackError: None runs, or it was not possible.
+    """
+    return bool(_request(_running(data_dir), "POST", "/_local/reset")["is_connected"])
+
+
+def save(data_dir: Path) -> None:
+    """Make the present state of the running stack's database the one that a reset goes back to.
+
+    Raises:
+        LocalStackError: None runs, or it was not possible.
+    """
+    _request(_running(data_dir), "POST", "/_local/save")
+
+
+def log_folder(data_dir: Path) -> Path:
+    """Where the stack's logs are, whether it runs or not.
+
+    Raises:
+        LocalStackError: No stack was ever started there.
+    """
+    data = DataFolder(data_dir)
+    if data.read() is None:
+        raise LocalStackError(f"There is no local stack in {data_dir}.", next_step="Name its --data-dir.")
+    return data.logs
+
+
+def psql(data_dir: Path, arguments: Sequence[str]) -> tuple[Path, list[str], dict[str, str]]:
+    """How to run psql on the running stack's database, as ``postgres``.
+
+    Returns:
+        The program, its arguments and its environment; the password is in the latter only.
+
+    Raises:
+        LocalStackError: No stack runs.
+        ToolMissingError: There is no psql.
+    """
+    instance = _running(data_dir)
+    found = shutil.which("psql")
+    program = Path(found) if found else postgres.find_program("psql")
+    connection = {
+        "PGHOST": LOOPBACK,
+        "PGPORT": str(instance.database_port),
+        "PGUSER": "postgres",
+        "PGDATABASE": "postgres",
+        "PGPASSWORD": instance.database_password,
+        "PGSSLMODE": "disable",
+    }
+    return program, [str(program), *arguments], {**os.environ, **connection}
 
 
 def mail(data_dir: Path, to: str | None) -> list[dict[str, Any]]:
@@ -319,11 +442,13 @@ def _running(data_dir: Path) -> Instance:
 
 def _request(instance: Instance, method: str, path: str, body: object = None) -> dict[str, Any]:
     """One request to the gateway, past any proxy that the environment names."""
-    connection = http.client.HTTPConnection(LOOPBACK, instance.port, timeout=10)
+    host = LOOPBACK if instance.host == ANYWHERE else instance.host
+    connection = http.client.HTTPConnection(host, instance.port, timeout=60)
     headers = {"apikey": instance.service_role_key, "Content-Type": "application/json"}
     try:
         connection.request(method, path, json.dumps(body) if body is not None else None, headers)
-        answer: Any = json.loads(connection.getresponse().read())
+        response = connection.getresponse()
+        answer: Any = json.loads(response.read())
     except (OSError, ValueError, http.client.HTTPException) as error:
         raise LocalStackError(
             f"The local stack at {instance.url} does not answer.",
@@ -331,4 +456,6 @@ def _request(instance: Instance, method: str, path: str, body: object = None) ->
         ) from error
     finally:
         connection.close()
+    if response.status >= 400 and path != "/health":
+        raise LocalStackError(str(answer.get("message", f"The local stack answered {response.status}.")))
     return dict(answer)

@@ -17,7 +17,7 @@ import re
 import uuid
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
 from aiohttp import hdrs, web
@@ -31,8 +31,9 @@ if TYPE_CHECKING:
     from multidict import CIMultiDictProxy
 
     from jamestronic_sdk.local.context import LocalContext
+    from jamestronic_sdk.local.faults import Faults
 
-__all__ = ["Gateway", "Keys", "RealtimeControl"]
+__all__ = ["Gateway", "Keys"]
 
 _REQUEST_ID: Final = "X-Request-Id"
 _REQUEST_ID_FORM: Final = re.compile(r"[A-Za-z0-9._:+/=-]{1,128}")
@@ -61,23 +62,6 @@ _EXPOSED_HEADERS: Final = (
 )
 
 _request_id: Final = web.RequestKey("request_id", str)
-
-
-class RealtimeControl(Protocol):
-    """What the gateway asks of Realtime."""
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether it replicates."""
-        ...
-
-    async def cut(self) -> int:
-        """Close all sockets and refuse new ones; how many there were."""
-        ...
-
-    def restore(self) -> None:
-        """Accept sockets again."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +116,8 @@ class Gateway:
         parts: Is each part well? Asked by ``GET /health``.
         auth: Mounted at ``/auth/v1``.
         realtime: Mounted at ``/realtime/v1``.
-        control: Realtime's switches.
-        mailbox: What Auth has sent, to one address or to all; read by ``GET /_local/mailbox``.
+        local: Mounted at ``/_local``, for who shows the service key.
+        faults: What requests meet on their way.
     """
 
     def __init__(
@@ -145,15 +129,14 @@ class Gateway:
         parts: Mapping[str, Callable[[], Coroutine[Any, Any, bool]]],
         auth: web.Application,
         realtime: web.Application,
-        control: RealtimeControl,
-        mailbox: Callable[[str | None], list[dict[str, Any]]],
+        local: web.Application,
+        faults: Faults,
     ) -> None:
         self._context: Final = context
         self._keys: Final = keys
         self._rest_url: Final = rest_url
         self._parts: Final = dict(parts)
-        self._control: Final = control
-        self._mailbox: Final = mailbox
+        self._faults: Final = faults
         self._session: aiohttp.ClientSession | None = None
         self._head_session: aiohttp.ClientSession | None = None
         self.application: Final[web.Application] = web.Application(middlewares=[self._middleware])
@@ -161,10 +144,9 @@ class Gateway:
         self.application.cleanup_ctx.append(self._client_sessions)
         router = self.application.router
         router.add_get("/health", self._health)
-        router.add_post("/_local/faults/realtime", self._fault)
-        router.add_get("/_local/mailbox", self._read_mailbox)
         router.add_route("*", "/rest/v1", self._proxy)
         router.add_route("*", "/rest/v1/{path:.*}", self._proxy)
+        self.application.add_subapp("/_local", local)
         self.application.add_subapp("/auth/v1", auth)
         self.application.add_subapp("/realtime/v1", realtime)
 
@@ -208,6 +190,13 @@ class Gateway:
         request[_request_id] = given if _REQUEST_ID_FORM.fullmatch(given) else uuid.uuid4().hex
         if request.method == hdrs.METH_OPTIONS and hdrs.ACCESS_CONTROL_REQUEST_METHOD in request.headers:
             return _preflight(request)
+        if request.path.startswith("/_local/"):
+            if not self._keys.is_service(request.headers):
+                return _error(401, "not_admin", "This needs the service key.")
+            return await handler(request)
+        fault = await self._faults.meet(request)
+        if fault is not None:
+            return fault
         if request.path.startswith(_TRANSLATED):
             headers = CIMultiDict(request.headers)
             headers.popall(hdrs.AUTHORIZATION, None)
@@ -256,28 +245,6 @@ class Gateway:
         return web.json_response(
             {"status": "ok" if well else "down", "parts": parts}, status=200 if well else 503
         )
-
-    async def _fault(self, request: web.Request) -> web.Response:
-        if not self._keys.is_service(request.headers):
-            return _error(401, "not_admin", "Faults need the service key.")
-        try:
-            body = await request.json()
-        except ValueError:
-            body = None
-        match body:
-            case {"state": "down"}:
-                return web.json_response({"state": "down", "closed": await self._control.cut()})
-            case {"state": "up"}:
-                self._control.restore()
-                return web.json_response({"state": "up"})
-            case _:
-                return _error(400, "bad_json", 'The body must be {"state": "down"} or {"state": "up"}.')
-
-    async def _read_mailbox(self, request: web.Request) -> web.Response:
-        if not self._keys.is_service(request.headers):
-            return _error(401, "not_admin", "The mailbox needs the service key.")
-        messages = self._mailbox(request.query.get("to"))
-        return web.json_response({"messages": messages}, headers={"Cache-Control": "no-store"})
 
 
 async def _pass_on(request: web.Request, answer: aiohttp.ClientResponse) -> web.StreamResponse:

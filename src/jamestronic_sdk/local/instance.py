@@ -31,10 +31,13 @@ from jamestronic_sdk.local.tokens import SigningKey, make_api_keys
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-__all__ = ["EPHEMERAL_PREFIX", "DataFolder", "Instance", "default_data_dir"]
+__all__ = ["ANYWHERE", "EPHEMERAL_PREFIX", "DataFolder", "Instance", "default_data_dir"]
 
 EPHEMERAL_PREFIX: Final = "jamestronic-ephemeral-"
 """Of a temporary folder's name; who finds one without a living supervisor may remove it."""
+
+ANYWHERE: Final = "0.0.0.0"  # noqa: S104 - compared with, never the default
+"""Every address of this machine, loopback included."""
 
 _FORMAT: Final = 1
 _ROOT_HOME: Final = Path("/var/lib/jamestronic")
@@ -67,12 +70,16 @@ class Instance:
     """Of all login roles."""
     signing_key: str | None = field(default=None, repr=False)
     """JSON Web Key of the pair that signs users' tokens; None = the secret signs them."""
+    host: str = LOOPBACK
+    """What the gateway listens on, of the last start."""
     port: int | None = None
     """The gateway's, of the last start."""
     database_port: int | None = None
     """PostgreSQL's, of the last start; it is kept when it can be."""
     bootstrap: str | None = None
     """Checksum of the bootstrap files that made the cluster; None until they all ran."""
+    is_exposing: bool | None = None
+    """Whether new tables in ``public`` are granted to the API roles; None until that was set."""
     applied: dict[str, str] = field(default_factory=dict[str, str])
     """Checksum of each SQL file that was applied last, by name."""
     supervisor: Identity | None = None
@@ -96,7 +103,7 @@ class Instance:
     @property
     def url(self) -> str:
         """The gateway's."""
-        return f"http://{LOOPBACK}:{self.port}"
+        return f"http://{LOOPBACK if self.host == ANYWHERE else self.host}:{self.port}"
 
     def context(self) -> LocalContext:
         """Addresses and secrets for the parts of the stack; only once it has ports."""
@@ -117,6 +124,8 @@ class Instance:
             "SUPABASE_URL": self.url,
             "SUPABASE_ANON_KEY": self.anon_key,
             "SUPABASE_SERVICE_ROLE_KEY": self.service_role_key,
+            "SUPABASE_PUBLISHABLE_KEY": self.publishable_key,
+            "SUPABASE_SECRET_KEY": self.secret_key,
             "DATABASE_URL": self.context().database_url,
             "JWT_SECRET": self.jwt_secret,
         }

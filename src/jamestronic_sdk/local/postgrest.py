@@ -111,6 +111,25 @@ class PostgREST:
         self.url: Final = f"http://{LOOPBACK}:{self._server.port}"
         self._admin_url: Final = f"http://{LOOPBACK}:{self._admin.port}"
         self._ended: Final = asyncio.Event()
+        self._process: asyncio.subprocess.Process | None = None
+        self._is_restarting = False
+
+    def kill(self) -> int:
+        """Kill it, for tests: ``keep`` starts another; how many processes that were."""
+        if self._process is None or self._process.returncode is not None:
+            return 0
+        self._process.kill()
+        return 1
+
+    async def restart(self) -> None:
+        """End it; ``keep`` starts another at once, which knows nothing of the old database.
+
+        Returns when the old one is gone. A reload would do, but nothing tells when it has happened.
+        """
+        process = self._process
+        if process is not None and process.returncode is None:
+            self._is_restarting = True
+            await reap(process, *_STOP)
 
     async def keep(self) -> None:
         """Run the program for ever, and again when it ends; cancelling stops it.
@@ -128,6 +147,9 @@ class PostgREST:
             while True:
                 began = clock()
                 status = await self._run_once(program)
+                if self._is_restarting:
+                    self._is_restarting = False
+                    continue
                 self._ended.set()
                 if clock() - began >= _STABLE_AFTER:
                     delay = _FIRST_DELAY
@@ -138,7 +160,7 @@ class PostgREST:
     async def _run_once(self, program: Path) -> int:
         """Run the program until it ends; its status."""
         with self._log.open("ab") as log:
-            process = await spawn(
+            process = self._process = await spawn(
                 [program],
                 account=self._account,
                 environment=self._environment(),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import logging
 import os
 import shutil
@@ -21,15 +22,20 @@ from typing import TYPE_CHECKING, Any, Final, Self, cast
 import aiohttp
 
 from jamestronic_sdk import sql
-from jamestronic_sdk.errors import LocalStackError
+from jamestronic_sdk.errors import LocalStackError, PortInUseError
 from jamestronic_sdk.local._folders import temporary_folder, temporary_parents
-from jamestronic_sdk.local._processes import Account, Identity, PortReservation, listen
+from jamestronic_sdk.local._processes import LOOPBACK, Account, Identity, PortReservation, listen
+from jamestronic_sdk.local.admin import Switchboard
+from jamestronic_sdk.local.admin import make_app as make_local_app
 from jamestronic_sdk.local.auth.app import MAILBOX
 from jamestronic_sdk.local.auth.app import make_app as make_auth_app
-from jamestronic_sdk.local.bootstrap import apply_sql, bootstrap, bootstrap_checksum
+from jamestronic_sdk.local.baseline import TEMPLATE, Baseline, has_template, make_template
+from jamestronic_sdk.local.bootstrap import apply_sql, bootstrap, bootstrap_checksum, expose_new_tables
+from jamestronic_sdk.local.faults import Faults
 from jamestronic_sdk.local.gateway import Gateway, Keys
 from jamestronic_sdk.local.instance import EPHEMERAL_PREFIX, DataFolder, Instance
-from jamestronic_sdk.local.postgres import Cluster, find_installation, last_line
+from jamestronic_sdk.local.keys import CLI_PORT, Secrets
+from jamestronic_sdk.local.postgres import Cluster, find_installation
 from jamestronic_sdk.local.postgres import recover as recover_postgres
 from jamestronic_sdk.local.postgrest import PostgREST, find_postgrest
 from jamestronic_sdk.local.postgrest import recover as recover_postgrest
@@ -39,19 +45,19 @@ from jamestronic_sdk.local.tokens import SigningKey
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Awaitable, Callable, Mapping
     from pathlib import Path
     from types import TracebackType
 
     from jamestronic_sdk.local.auth.settings import AuthSettings
     from jamestronic_sdk.local.context import LocalContext
-    from jamestronic_sdk.local.gateway import RealtimeControl
+    from jamestronic_sdk.local.faults import RealtimeControl
 
 __all__ = ["DEFAULT_PORT", "LocalSupabase"]
 
 _log: Final = logging.getLogger("jamestronic_sdk.local")
 
-DEFAULT_PORT: Final = 54321
-"""The gateway's port of the Supabase CLI's own local stack."""
+DEFAULT_PORT: Final = CLI_PORT
 
 _START_TIMEOUT: Final = 60.0
 """Seconds for each child to become ready. Two seconds are usual; a cold disk and a busy machine need more."""
@@ -67,7 +73,13 @@ class LocalSupabase:
 
     Args:
         data_dir: Where the data live; None = a temporary folder that is removed at the end.
-        port: The gateway's port on loopback; 0 = any free one.
+        port: The gateway's port; 0 = any free one.
+        database_port: PostgreSQL's port on loopback; None = the same as last time if it is free, or any.
+        host: The IPv4 address that the gateway listens on.
+        is_network_trusted: Must be said when ``host`` is not loopback: others can reach the gateway then.
+        secrets: Keys and secrets in place of the instance's own, which stay with it.
+        auto_expose_new_tables: Grant what ``postgres`` makes in ``public`` to the API roles, as the option of
+            the Supabase CLI of this name does; for what is made from now on.
         apply_sql: Apply the package's SQL (``supabase/sql``) when it changed since the last start.
         auth: Settings of the Auth server; None = those of a hosted project with autoconfirm.
         asymmetric: Sign users' tokens with a key pair (ES256) from now on, as newer hosted projects do, and
@@ -86,12 +98,21 @@ class LocalSupabase:
         data_dir: Path | None = None,
         *,
         port: int = DEFAULT_PORT,
+        database_port: int | None = None,
+        host: str = LOOPBACK,
+        is_network_trusted: bool = False,
+        secrets: Secrets | None = None,
+        auto_expose_new_tables: bool = True,
         apply_sql: bool = True,
         auth: AuthSettings | None = None,
         asymmetric: bool = False,
     ) -> None:
         self._given_folder: Final = data_dir
         self._port: Final = port
+        self._database_port: Final = database_port
+        self._host: Final = _checked_host(host, secrets or Secrets(), is_trusted=is_network_trusted)
+        self._secrets: Final = secrets or Secrets()
+        self._is_exposing: Final = auto_expose_new_tables
         self._apply_sql: Final = apply_sql
         self._auth: Final = auth
         self._asymmetric: Final = asymmetric
@@ -168,7 +189,7 @@ class LocalSupabase:
         find_installation()
         postgrest_program = find_postgrest()
         async with AsyncExitStack() as resources:
-            listener = resources.enter_context(listen(self._port))
+            listener = resources.enter_context(listen(self._port, self._host))
             ephemeral = self._given_folder is None
             if self._given_folder is None:
                 await asyncio.to_thread(_remove_abandoned, account)
@@ -180,15 +201,23 @@ class LocalSupabase:
             data.prepare(account)
             resources.enter_context(data.lock())
             instance = replace(
-                data.read() or Instance.new(),
+                self._secrets.apply(data.read() or Instance.new()),
+                host=self._host,
                 port=listener.getsockname()[1],
                 supervisor=Identity.current(),
             )
             if self._asymmetric and instance.signing_key is None:
                 instance = replace(instance, signing_key=SigningKey.new().to_jwk())
             database = resources.enter_context(
-                PortReservation(instance.database_port or listener.getsockname()[1] + 1)
+                PortReservation(
+                    self._database_port or instance.database_port or listener.getsockname()[1] + 1
+                )
             )
+            if self._database_port and database.port != self._database_port:
+                raise PortInUseError(
+                    f"Port {self._database_port} on {LOOPBACK} can't be used: somebody listens there.",
+                    next_step="Choose another one with --db-port, or leave it out.",
+                )
             instance = replace(instance, database_port=database.port)
             data.write(instance)
             resources.callback(data.update, supervisor=None)
@@ -221,21 +250,36 @@ class LocalSupabase:
                 f"The data in {data.path} were made by another version of this package.",
                 next_step="Use another --data-dir, or remove this one if nothing in it is needed.",
             )
-        async with cluster.running(database, start_limit=_START_TIMEOUT) as server:
+        async with cluster.running(database, start_limit=_START_TIMEOUT):
             if is_new:
                 await bootstrap(context)
-                instance = data.update(bootstrap=bootstrap_checksum(), applied={})
-            if self._apply_sql:
-                files = [(file.name, file.migration) for file in sql.files()]
-                data.update(applied=await apply_sql(context, files, instance.applied))
-            await self._serve_requests(data, instance, listener, server, postgrest_program)
+                instance = data.update(bootstrap=bootstrap_checksum(), applied={}, is_exposing=None)
+            await self._prepare_databases(data, instance, context)
+            await self._serve_requests(data, instance, listener, cluster, postgrest_program)
+
+    async def _prepare_databases(self, data: DataFolder, instance: Instance, context: LocalContext) -> None:
+        """The package's SQL and the default grants, in the database and in what a reset goes back to."""
+        has_copy = await has_template(context)
+        databases = ("postgres", TEMPLATE) if has_copy else ("postgres",)
+        if instance.is_exposing != self._is_exposing:
+            for database in databases:
+                await expose_new_tables(context, is_exposing=self._is_exposing, database=database)
+            data.update(is_exposing=self._is_exposing)
+        if self._apply_sql:
+            files = [(file.name, file.migration) for file in sql.files()]
+            applied = instance.applied
+            for database in reversed(databases):
+                applied = await apply_sql(context, files, instance.applied, database=database)
+            data.update(applied=applied)
+        if not has_copy:
+            await make_template(context)
 
     async def _serve_requests(
         self,
         data: DataFolder,
         instance: Instance,
         listener: socket.socket,
-        server: asyncio.subprocess.Process,
+        cluster: Cluster,
         postgrest_program: Path,
     ) -> None:
         context = instance.context()
@@ -246,9 +290,42 @@ class LocalSupabase:
         mailbox = auth[MAILBOX]
         realtime = make_realtime_app(context)
         control = realtime[REALTIME]
+        baseline = Baseline(context)
+
+        async def kill(part: str) -> int:
+            match part:
+                case "postgres":
+                    return cluster.kill()
+                case "postgrest":
+                    return postgrest.kill()
+                case _:
+                    return await asyncio.to_thread(cluster.kill_a_backend)
+
+        faults = Faults(control, kill)
         async with aiohttp.ClientSession() as session, asyncio.TaskGroup() as group:
-            watcher = group.create_task(_watch(server, data.log("postgres.log")), name="postgres")
-            keeper = group.create_task(postgrest.keep(), name="postgrest")
+            keepers = [
+                group.create_task(cluster.keep(), name="postgres"),
+                group.create_task(postgrest.keep(), name="postgrest"),
+            ]
+
+            async def settle() -> None:
+                await postgrest.restart()
+                await _wait_until(lambda: _is_ready(control), "Realtime did not begin to replicate")
+                await _wait_until(partial(postgrest.is_ready, session), "PostgREST did not become ready")
+
+            async def reset() -> bool:
+                is_connected = await baseline.reset()
+                mailbox.clear()
+                faults.clear()
+                control.break_sockets()
+                if not is_connected:
+                    await settle()
+                return is_connected
+
+            async def save() -> None:
+                await baseline.save()
+                await settle()
+
             try:
                 gateway = Gateway(
                     context,
@@ -267,18 +344,27 @@ class LocalSupabase:
                     },
                     auth=auth,
                     realtime=realtime,
-                    control=control,
-                    mailbox=lambda to: [message.to_json() for message in mailbox.read(to)],
+                    local=make_local_app(
+                        Switchboard(
+                            faults,
+                            mailbox=lambda to: [message.to_json() for message in mailbox.read(to)],
+                            reset=reset,
+                            save=save,
+                        )
+                    ),
+                    faults=faults,
                 )
                 async with gateway.serving(listener):
                     await postgrest.wait_until_ready(session, limit=_START_TIMEOUT)
-                    await _wait_for_realtime(control)
+                    await _wait_until(lambda: _is_ready(control), "Realtime did not begin to replicate")
                     self._running = _Running(data.path, instance, context)
                     self._ready.set()
+                    preparing = group.create_task(baseline.prepare(), name="baseline")
                     await self._stop.wait()
+                    preparing.cancel()
             finally:
-                watcher.cancel()
-                keeper.cancel()
+                for keeper in keepers:
+                    keeper.cancel()
 
     # --- what it is ------------------------------------------------------------------------------------
 
@@ -341,13 +427,44 @@ class LocalSupabase:
 
     # Over HTTP, so that they may be called from any event loop and thread.
 
+    async def fault(self, name: str, **parameters: str | float) -> dict[str, Any]:
+        """Make a fault happen, see ``jamestronic_sdk.local.faults.FAULTS``.
+
+        Args:
+            name: Which.
+            **parameters: Its parameters.
+
+        Returns:
+            What it is, with all its parameters, and what it did.
+
+        Raises:
+            LocalStackError: There is no such fault or parameter, or the gateway did not do it.
+        """
+        return await self._post(f"faults/{name}", parameters)
+
+    async def faults(self) -> list[dict[str, Any]]:
+        """The lasting faults that are on.
+
+        Raises:
+            LocalStackError: The gateway did not answer.
+        """
+        return list((await self._ask("GET", "faults"))["faults"])
+
+    async def clear_faults(self, name: str | None = None) -> int:
+        """End the lasting faults, all or those of one name; how many there were.
+
+        Raises:
+            LocalStackError: There is no such fault, or the gateway did not answer.
+        """
+        return int((await self._ask("DELETE", f"faults/{name}" if name else "faults"))["cleared"])
+
     async def cut_realtime(self) -> int:
         """Close every Realtime socket and refuse new ones until ``restore_realtime``; how many there were.
 
         Raises:
             LocalStackError: The gateway did not do it.
         """
-        return int((await self._set_realtime("down"))["closed"])
+        return int((await self.fault("realtime", state="down"))["closed"])
 
     async def restore_realtime(self) -> None:
         """Accept Realtime sockets again.
@@ -355,24 +472,53 @@ class LocalSupabase:
         Raises:
             LocalStackError: The gateway did not do it.
         """
-        await self._set_realtime("up")
+        await self.fault("realtime", state="up")
 
-    async def _set_realtime(self, state: str) -> dict[str, Any]:
+    # --- rows and mail ---------------------------------------------------------------------------------
+
+    async def reset(self) -> bool:
+        """Make the database, the mailbox and the faults what they were at first, or at the last ``save``.
+
+        Roles and their settings belong to the whole server, and stay. Realtime's sockets are closed.
+
+        Returns:
+            Whether connections to the database survived, as they do unless more than rows has changed.
+
+        Raises:
+            LocalStackError: It was not possible.
+        """
+        return bool((await self._post("reset"))["is_connected"])
+
+    async def save(self) -> None:
+        """Make the present state of the database the one that ``reset`` goes back to.
+
+        Takes about half a second, and closes all connections to the database.
+
+        Raises:
+            LocalStackError: It was not possible.
+        """
+        await self._post("save")
+
+    async def _post(self, path: str, body: Mapping[str, object] | None = None) -> dict[str, Any]:
+        return await self._ask("POST", path, body)
+
+    async def _ask(self, method: str, path: str, body: Mapping[str, object] | None = None) -> dict[str, Any]:
         try:
             async with (
-                aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as session,
-                session.post(
-                    f"{self.url}/_local/faults/realtime",
-                    json={"state": state},
+                aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_START_TIMEOUT)) as session,
+                session.request(
+                    method,
+                    f"{self.url}/_local/{path}",
+                    json=body or {},
                     headers={"apikey": self.service_role_key},
-                    raise_for_status=True,
                 ) as response,
             ):
-                return dict(await response.json())
+                answer = dict(await response.json())
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise LocalStackError(
-                f"The local stack at {self.url} did not switch Realtime {state}."
-            ) from error
+            raise LocalStackError(f"The local stack at {self.url} did not answer {path}.") from error
+        if response.status != 200:
+            raise LocalStackError(str(answer.get("message", f"The local stack refused {path}.")))
+        return answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -384,10 +530,29 @@ class _Running:
     context: LocalContext
 
 
-async def _watch(server: asyncio.subprocess.Process, log: Path) -> None:
-    """End the stack when PostgreSQL ends by itself."""
-    status = await server.wait()
-    raise LocalStackError(f"PostgreSQL ended with status {status}: {last_line(log)}")
+def _checked_host(host: str, secrets: Secrets, *, is_trusted: bool) -> str:
+    """An address to listen on.
+
+    Raises:
+        LocalStackError: It is none, or not loopback, and nobody said that this is meant.
+    """
+    try:
+        address = ipaddress.IPv4Address(LOOPBACK if host == "localhost" else host)
+    except ValueError:
+        raise LocalStackError(f"{host} is no IPv4 address.", next_step="Use 127.0.0.1.") from None
+    if not address.is_loopback:
+        if not is_trusted:
+            raise LocalStackError(
+                f"{host} is not this machine alone: whoever reaches it could use this stack.",
+                next_step="Leave out --host, or add --i-trust-this-network.",
+            )
+        if secrets.is_well_known:
+            raise LocalStackError(
+                "Keys that everybody knows are for this machine alone.",
+                next_step="Leave out --host, or choose keys of your own.",
+            )
+        _log.warning("the local stack listens on %s: it is not made for networks", host)
+    return str(address)
 
 
 async def _accepts(context: LocalContext) -> bool:
@@ -412,15 +577,15 @@ async def _answers(session: aiohttp.ClientSession, url: str) -> bool:
         return False
 
 
-async def _wait_for_realtime(control: RealtimeControl) -> None:
-    """Wait until Realtime replicates."""
+async def _wait_until(is_so: Callable[[], Awaitable[bool]], otherwise: str) -> None:
+    """Ask until the answer is yes."""
     try:
         async with asyncio.timeout(_START_TIMEOUT):
-            while not control.is_ready:  # noqa: ASYNC110 - it has no event; usually it is ready by now
-                await asyncio.sleep(0.02)
+            while not await is_so():  # noqa: ASYNC110 - nobody has an event for it
+                await asyncio.sleep(0.02)  # usually it is so by now
     except TimeoutError:
         raise LocalStackError(
-            f"Realtime did not begin to replicate within {_START_TIMEOUT:g} s.",
+            f"{otherwise} within {_START_TIMEOUT:g} s.",
             next_step="See the warnings of the logger `jamestronic_sdk.local`.",
         ) from None
 

@@ -1,4 +1,4 @@
-"""JSON Web Tokens of a local stack: HS256 with the instance's secret, and ES256 when it has a signing key.
+"""JSON Web Tokens of a local stack: HS256 with the instance's secret, and ES256 or RS256 by its signing key.
 
 Promises:
     Times in tokens are integers (seconds since 1970), objects are real objects: strict clients read them.
@@ -14,11 +14,11 @@ import json
 import time
 import uuid
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
 
 import jwt
-from cryptography.hazmat.primitives.asymmetric import ec
-from jwt.algorithms import ECAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
 from jamestronic_sdk.errors import AuthenticationError, SessionExpiredError
 
@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 __all__ = ["SigningKey", "make_api_keys", "make_jwks", "make_jwt", "pick_key", "verify_jwt"]
 
 ALGORITHM: Final = "HS256"
-ASYMMETRIC_ALGORITHM: Final = "ES256"
+
+PrivateKey: TypeAlias = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+PublicKey: TypeAlias = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
 
 API_KEY_LIFETIME: Final = 10 * 365 * 24 * 3600
 """Seconds; ten years, as the keys that Supabase gives out. They end with the instance anyway."""
@@ -38,37 +40,44 @@ API_KEY_ISSUER: Final = "supabase"
 
 @dataclass(frozen=True, slots=True)
 class SigningKey:
-    """A key pair on P-256: what newer hosted projects sign users' tokens with."""
+    """A key pair, on P-256 or of RSA: what newer hosted projects sign users' tokens with."""
 
     id: str
     """The ``kid`` of tokens and of the published key."""
-    private: ec.EllipticCurvePrivateKey = field(repr=False)
+    private: PrivateKey = field(repr=False)
 
     @classmethod
     def new(cls) -> Self:
-        """A fresh pair."""
+        """A fresh pair, on P-256: the kind that hosted projects get."""
         return cls(str(uuid.uuid4()), ec.generate_private_key(ec.SECP256R1()))
 
     @classmethod
     def from_jwk(cls, text: str) -> Self:
-        """The pair that ``to_jwk`` wrote.
+        """The pair of a JSON Web Key, such as ``to_jwk`` and ``supabase gen signing-key`` write.
 
         Raises:
             ValueError: It is none.
         """
         try:
             members = json.loads(text)
-            private = ECAlgorithm.from_jwk(members)
+            private = _KEY_TYPES[members["kty"]].from_jwk(members)
             key_id = str(members["kid"])
         except (jwt.PyJWTError, ValueError, KeyError, TypeError) as error:
             raise ValueError("not a JSON Web Key") from error
-        if isinstance(private, ec.EllipticCurvePrivateKey) and isinstance(private.curve, ec.SECP256R1):
-            return cls(key_id, private)
-        raise ValueError("not a private key on P-256")
+        match private:
+            case ec.EllipticCurvePrivateKey(curve=ec.SECP256R1()) | rsa.RSAPrivateKey():
+                return cls(key_id, private)
+            case _:
+                raise ValueError("not a private key on P-256 or of RSA")
 
     def to_jwk(self) -> str:
         """The pair as a JSON Web Key: a secret."""
         return json.dumps(self._members(self.private))
+
+    @property
+    def algorithm(self) -> str:
+        """What tokens say in ``alg``."""
+        return "RS256" if isinstance(self.private, rsa.RSAPrivateKey) else "ES256"
 
     @property
     def public_jwk(self) -> dict[str, Any]:
@@ -76,9 +85,15 @@ class SigningKey:
         members = self._members(self.private.public_key())
         return members | {"use": "sig", "key_ops": ["verify"]}
 
-    def _members(self, key: ec.EllipticCurvePrivateKey | ec.EllipticCurvePublicKey) -> dict[str, Any]:
-        members: dict[str, Any] = ECAlgorithm.to_jwk(key, as_dict=True)
-        return members | {"alg": ASYMMETRIC_ALGORITHM, "kid": self.id}
+    def _members(self, key: PrivateKey | PublicKey) -> dict[str, Any]:
+        if isinstance(key, rsa.RSAPrivateKey | rsa.RSAPublicKey):
+            members: dict[str, Any] = RSAAlgorithm.to_jwk(key, as_dict=True)
+        else:
+            members = ECAlgorithm.to_jwk(key, as_dict=True)
+        return members | {"alg": self.algorithm, "kid": self.id}
+
+
+_KEY_TYPES: Final[dict[str, type[ECAlgorithm | RSAAlgorithm]]] = {"EC": ECAlgorithm, "RSA": RSAAlgorithm}
 
 
 def make_jwks(secret: str, key: SigningKey) -> str:
@@ -96,11 +111,11 @@ def make_jwt(secret: str, claims: Mapping[str, Any], *, key: SigningKey | None =
         key: Signs in place of the secret.
     """
     if key is not None:
-        return jwt.encode(dict(claims), key.private, algorithm=ASYMMETRIC_ALGORITHM, headers={"kid": key.id})
+        return jwt.encode(dict(claims), key.private, algorithm=key.algorithm, headers={"kid": key.id})
     return jwt.encode(dict(claims), secret, algorithm=ALGORITHM)
 
 
-def pick_key(secret: str, token: str, key: SigningKey | None) -> tuple[str | ec.EllipticCurvePublicKey, str]:
+def pick_key(secret: str, token: str, key: SigningKey | None) -> tuple[str | PublicKey, str]:
     """What to verify a token with, and by which algorithm: never by the token's word alone.
 
     Args:
@@ -112,7 +127,7 @@ def pick_key(secret: str, token: str, key: SigningKey | None) -> tuple[str | ec.
         jwt.PyJWTError: The token is malformed.
     """
     if key is not None and jwt.get_unverified_header(token).get("kid") == key.id:
-        return key.private.public_key(), ASYMMETRIC_ALGORITHM
+        return key.private.public_key(), key.algorithm
     return secret, ALGORITHM
 
 

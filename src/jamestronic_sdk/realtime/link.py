@@ -48,7 +48,7 @@ __all__ = ["JoinFailed", "Link", "LinkListener"]
 _log = logging.getLogger("jamestronic_sdk.realtime")
 
 _HEARTBEAT_TOPIC: Final = "phoenix"
-_LIBRARY_LOGGERS: Final = ("realtime._async.client", "realtime._async.channel")
+_LIBRARY_LOGGERS: Final = ("realtime._async.client", "realtime._async.channel", "websockets.client")
 _LIBRARY_HEARTBEAT: Final = 24 * 3600
 """Seconds; the library's own heartbeats carry no ref, so they prove nothing and ours replace them."""
 
@@ -106,8 +106,8 @@ _is_ours: ContextVar[bool] = ContextVar("jamestronic_sdk.realtime.link", default
 class _QuietLibrary(logging.Filter):
     """Keeps customers' data and repeated alarms out of the log, for our links only.
 
-    The library logs frames that it can't read in full, and each failed attempt twice as an error. The
-    connection says what happened, once.
+    The library logs frames that it can't read in full, and each failed attempt twice as an error; the
+    one below logs its address, which holds the key, and every frame. The connection says what happened, once.
     """
 
     @override

@@ -18,6 +18,7 @@ from jamestronic_sdk.realtime.connection import Connection
 from jamestronic_sdk.realtime.feed import Feed
 from jamestronic_sdk.realtime.link import Link
 from jamestronic_sdk.realtime.supervisor import ConnectionParts
+from jamestronic_sdk.settings import checked_timeout
 from jamestronic_sdk.store.driver import Changes
 from jamestronic_sdk.store.protocol import EngineConfig, Removal
 from jamestronic_sdk.store.store import StoreParts, TicketStore
@@ -166,13 +167,15 @@ def assemble_store(
     ``own``: the view that follows the signed-in role; None when nobody is. Only where ``view`` is of the same
     person, the change log, which speaks of all that this person may see, is worth asking.
     """
-    for name, value in (
-        ("poll_interval", poll_interval),
-        ("live_interval", live_interval),
-        ("background_delay", background_delay),
-    ):
-        if value is not None and not value > 0:
-            raise ConfigurationError(f"{name} must be more than 0 seconds.")
+    waits = {
+        "poll_interval": poll_interval,
+        "live_interval": live_interval,
+        "background_delay": background_delay,
+        "ready_timeout": ready_timeout,
+        "read_timeout": read_timeout,
+    }
+    for name, value in waits.items():
+        checked_timeout(value, name)
     if live_interval is None:
         # Views that lose tickets without an event keep polling while live, so that no loss lasts longer.
         live_interval = poll_interval if view.has_silent_leave else 2 * poll_interval

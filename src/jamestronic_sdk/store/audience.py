@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from jamestronic_sdk._clock import Clock
+    from jamestronic_sdk._telemetry import StoreTelemetry
     from jamestronic_sdk.errors import JamesTronicError
     from jamestronic_sdk.store.events import TicketEvent
     from jamestronic_sdk.store.protocol import StatusChange
@@ -36,9 +37,10 @@ _STATUS_LIMIT: Final = 64
 class Audience:
     """What the driver tells (``driver.Listener``), spread to whoever listens."""
 
-    def __init__(self, view: View, clock: Clock) -> None:
+    def __init__(self, view: View, clock: Clock, telemetry: StoreTelemetry) -> None:
         self._metrics: Final = StoreMetrics()
         self._clock: Final = clock
+        self._telemetry: Final = telemetry
         self._not_live_since: float | None = None
         self.last_error: JamesTronicError | None = None
         """Of the newest failed read."""
@@ -101,6 +103,7 @@ class Audience:
         """The view changed."""
         for event in events:
             self._metrics.record(event)
+            self._telemetry.event(type(event).__name__, event.source, event.latency)
             for stream in self._event_streams:
                 stream.put(event)
         for changes in self._change_streams:
@@ -141,6 +144,10 @@ class Audience:
     def on_count(self, metric: str, amount: int) -> None:
         """Add to a metric."""
         self._metrics.counts[metric] += amount
+        self._telemetry.count(metric, amount)
+        if metric == "gaps":
+            # A feed that is live again may be live in another way: ``store.transport`` is looked at, too.
+            self.changed.set()
 
     def on_measured(self, name: str, seconds: float) -> None:
         """Add to a metric of durations."""

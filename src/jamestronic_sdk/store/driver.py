@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol, assert_never
 
+from jamestronic_sdk._telemetry import measured_bytes
 from jamestronic_sdk.errors import JamesTronicError, RequestTimeoutError, StoreError
 from jamestronic_sdk.realtime.feed import FeedBroadcast, FeedDown, FeedRow, FeedSignal, FeedUp
 from jamestronic_sdk.store.messages import decode, decode_broadcast
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from jamestronic_sdk._clock import Clock
+    from jamestronic_sdk._telemetry import StoreTelemetry
     from jamestronic_sdk.models import Ticket
     from jamestronic_sdk.store.engine import Engine
     from jamestronic_sdk.store.events import TicketEvent
@@ -156,6 +158,7 @@ class Driver:
         clock: Time.
         rng: Jitter of timers.
         read_timeout: Seconds that one read may take in all; less than the engine's ``tombstone_ttl``.
+        telemetry: Spans of reads.
     """
 
     def __init__(
@@ -169,6 +172,7 @@ class Driver:
         clock: Clock,
         rng: random.Random,
         read_timeout: float,
+        telemetry: StoreTelemetry,
     ) -> None:
         self._engine: Final = engine
         self._reader: Final = reader
@@ -178,6 +182,7 @@ class Driver:
         self._clock: Final = clock
         self._rng: Final = rng
         self._read_timeout: Final = read_timeout
+        self._telemetry: Final = telemetry
         self._inputs: deque[Input] = deque()
         self._arrived = asyncio.Event()
         self._deadlines: dict[Timer, float] = {}
@@ -269,8 +274,11 @@ class Driver:
     async def _read(self, effect: StartRead) -> None:
         began = self._clock.now()
         try:
-            async with asyncio.timeout(self._read_timeout):
-                answer = await self._answer(effect)
+            with self._telemetry.reconcile(effect.kind.value) as reconcile, measured_bytes() as traffic:
+                async with asyncio.timeout(self._read_timeout):
+                    answer = await self._answer(effect)
+                reconcile.rows = _rows(answer)
+            self._listener.on_count("bytes_in", traffic.received)
             self._listener.on_measured("read", self._clock.now() - began)
             self.post(answer)
         except JamesTronicError as error:
@@ -331,6 +339,17 @@ class Driver:
     def close(self) -> None:
         """Ask ``run`` to end."""
         self.post(Close())
+
+
+def _rows(answer: Input) -> int | None:
+    """How many rows came, for the span of the read."""
+    match answer:
+        case ReadDone(tickets=rows) | LookupDone(tickets=rows) | SyncDone(upserts=rows):
+            return len(rows)
+        case PairsDone(pairs=pairs):
+            return len(pairs)
+        case _:
+            return None
 
 
 def _cancel(task: asyncio.Task[None] | None) -> None:

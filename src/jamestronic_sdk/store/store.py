@@ -21,9 +21,16 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
 from typing_extensions import override
 
-from jamestronic_sdk._inputs import ticket_id
+from jamestronic_sdk._inputs import (
+    checked_callable,
+    checked_flag,
+    checked_int,
+    checked_seconds,
+    checked_wait,
+    ticket_id,
+)
+from jamestronic_sdk._telemetry import StoreTelemetry
 from jamestronic_sdk.errors import (
-    InvalidInputError,
     JamesTronicError,
     RequestTimeoutError,
     StoreClosedError,
@@ -133,7 +140,8 @@ class TicketStore:
         read_timeout: float,
     ) -> None:
         self.view: Final = view
-        self._audience: Final = Audience(view, parts.clock)
+        telemetry = StoreTelemetry(view.kind.value, parts.clock)
+        self._audience: Final = Audience(view, parts.clock, telemetry)
         self._parts: Final = parts
         self._ready_timeout: Final = ready_timeout
         self._engine: Final = Engine(view, config)
@@ -146,6 +154,7 @@ class TicketStore:
             clock=parts.clock,
             rng=parts.rng,
             read_timeout=read_timeout,
+            telemetry=telemetry,
         )
         self._group: asyncio.TaskGroup | None = None
         self._is_entered = False
@@ -237,7 +246,8 @@ class TicketStore:
             StoreClosedError: The store is closed.
         """
         self._require_open()
-        stream = self._audience.add_event_stream(limit)
+        checked_flag(initial, "initial")
+        stream = self._audience.add_event_stream(checked_int(limit, "limit", low=1, high=2**63 - 1))
         if initial:
             for event in self._initial_events():
                 stream.put(event)
@@ -270,10 +280,9 @@ class TicketStore:
             InvalidInputError: ``interval`` is negative.
             StoreClosedError: The store is closed.
         """
-        if not interval >= 0:
-            raise InvalidInputError("interval must be 0 or more seconds.")
+        pause = checked_seconds(interval, "interval")
         self._require_open()
-        return self._audience.add_change_stream(self._picture, interval)
+        return self._audience.add_change_stream(self._picture, pause)
 
     def subscribe(self, callback: EventCallback, *, initial: bool = False) -> Subscription:
         """Call a function, or a coroutine function, with every event from now on.
@@ -288,6 +297,7 @@ class TicketStore:
         Raises:
             StoreClosedError: The store is closed, or was not entered.
         """
+        checked_callable(callback, "callback")
         stream = self.events(initial=initial)
         subscription = Subscription(stream)
         self._spawn(self._call_for_each(stream, callback, subscription), "tickets-subscriber")
@@ -309,8 +319,9 @@ class TicketStore:
             RequestTimeoutError: It did not hold in time; the store goes on.
             StoreClosedError: The store was closed meanwhile.
         """
+        checked_callable(predicate, "predicate")
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(checked_wait(timeout, "timeout")):
                 while not predicate(self):
                     self._require_open()
                     self._audience.changed.clear()
@@ -332,6 +343,7 @@ class TicketStore:
             StoreClosedError: The store is closed.
         """
         self._require_open()
+        checked_wait(timeout, "timeout")
         token, answer = self._audience.expect_refresh()
         self._driver.post(RefreshAsked(token))
         try:
@@ -367,6 +379,8 @@ class TicketStore:
             StoreClosedError: The store was closed meanwhile.
         """
         wanted = ticket_id(ticket)
+        checked_int(version, "version", low=0, high=2**63 - 1)
+        checked_wait(timeout, "timeout")
         patience = self._engine.config.reconcile_max_delay
         try:
             await self.wait_for(

@@ -9,13 +9,14 @@ import psycopg
 from aiohttp import web
 
 from jamestronic_sdk.local.auth import passwords, sessions
+from jamestronic_sdk.local.auth.audit import Action, record
 from jamestronic_sdk.local.auth.callers import Caller, require_user
 from jamestronic_sdk.local.auth.codes import Code, digest, lock_codes
 from jamestronic_sdk.local.auth.courier import Courier, posting
 from jamestronic_sdk.local.auth.errors import Problem
 from jamestronic_sdk.local.auth.factors import factors_of
 from jamestronic_sdk.local.auth.flows import METHODS, Challenge, begin_flow, make_challenge
-from jamestronic_sdk.local.auth.requests import Body, lower_email, phone_digits, read_body
+from jamestronic_sdk.local.auth.requests import Body, lower_email, origin, phone_digits, read_body
 from jamestronic_sdk.local.auth.sign_up import creation_problem
 from jamestronic_sdk.local.auth.user_changes import (
     clear_reauthentication,
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 
     from jamestronic_sdk.local.auth.grants import AuthServer
 
-__all__ = ["get_user", "put_user", "shown_user"]
+__all__ = ["get_user", "put_user", "refuse_linking", "shown_user"]
 
 
 async def get_user(request: web.Request, server: AuthServer) -> web.Response:
@@ -52,6 +53,12 @@ async def get_user(request: web.Request, server: AuthServer) -> web.Response:
         raise Problem.VALIDATION_FAILED.error("Token audience doesn't match request audience")
     async with server.pool.connection() as connection:
         return await shown_user(connection, caller.user.id, gone=Problem.TOKEN_USER_GONE)
+
+
+async def refuse_linking(request: web.Request, server: AuthServer) -> web.Response:
+    """``/user/identities/...``: what a hosted project without manual linking, as it begins, answers."""
+    await require_user(request, server)
+    raise Problem.MANUAL_LINKING_DISABLED.error()
 
 
 async def put_user(request: web.Request, server: AuthServer) -> web.Response:
@@ -68,6 +75,7 @@ async def put_user(request: web.Request, server: AuthServer) -> web.Response:
     async with posting(request, server) as (connection, courier):
         if encrypted is not None:
             await set_password(connection, user.id, encrypted)
+            await record(connection, Action.PASSWORD_UPDATED, user, origin(request))
             if caller.session_id is None:
                 await sessions.delete_sessions_of(connection, user.id)
             else:
@@ -78,6 +86,7 @@ async def put_user(request: web.Request, server: AuthServer) -> web.Response:
             await _change_addresses(connection, courier, server, user, wanted)
         except psycopg.DatabaseError as error:
             raise creation_problem(error, Problem.EMAIL_EXISTS, "Error updating user") from None
+        await record(connection, Action.MODIFIED, user, origin(request))
         return await shown_user(connection, user.id, gone=Problem.TOKEN_USER_GONE)
 
 

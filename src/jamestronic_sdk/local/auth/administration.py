@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import secrets
 import uuid
 from dataclasses import dataclass, field
@@ -13,10 +12,19 @@ from aiohttp import web
 
 from jamestronic_sdk.local.auth import passwords, sessions
 from jamestronic_sdk.local.auth.account import shown_user
+from jamestronic_sdk.local.auth.audit import Action, record_of_admin
 from jamestronic_sdk.local.auth.callers import parse_uuid, require_admin
 from jamestronic_sdk.local.auth.durations import parse_duration
 from jamestronic_sdk.local.auth.errors import Problem
-from jamestronic_sdk.local.auth.requests import Body, audience, lower_email, phone_digits, read_body
+from jamestronic_sdk.local.auth.requests import (
+    Body,
+    audience,
+    lower_email,
+    origin,
+    page_number,
+    phone_digits,
+    read_body,
+)
 from jamestronic_sdk.local.auth.settings import DEFAULT_ROLE
 from jamestronic_sdk.local.auth.sign_up import creation_problem
 from jamestronic_sdk.local.auth.user_changes import (
@@ -48,11 +56,11 @@ if TYPE_CHECKING:
     from psycopg import AsyncConnection
 
     from jamestronic_sdk.local.auth.grants import AuthServer
+    from jamestronic_sdk.local.auth.requests import Origin
 
 __all__ = ["create", "delete", "get", "list_page", "named_user", "update"]
 
 PAGE_SIZE: Final = 50
-_PAGE_NUMBER: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
 _SORT: Final = {"": False, "created_at": False, "created_at desc": False, "created_at asc": True}
 
 
@@ -101,13 +109,21 @@ async def create(request: web.Request, server: AuthServer) -> web.Response:
                 await set_ban(connection, user_id, ban)
         except psycopg.DatabaseError as error:
             raise creation_problem(error, Problem.EMAIL_EXISTS, "Database error creating new user") from None
-        return await shown_user(connection, user_id, gone=Problem.USER_NOT_FOUND)
+        return await _created(connection, user_id, origin(request))
+
+
+async def _created(connection: AsyncConnection, user_id: uuid.UUID, where: Origin) -> web.Response:
+    """The new user, as triggers have left them."""
+    user = await find_user_by_id(connection, user_id)
+    if user is not None:
+        await record_of_admin(connection, Action.SIGNED_UP, user, where)
+    return await shown_user(connection, user_id, gone=Problem.USER_NOT_FOUND)
 
 
 async def list_page(request: web.Request, server: AuthServer) -> web.Response:
     """``GET /admin/users?page=&per_page=&filter=&sort=``; empty values count as absent."""
     await require_admin(request, server)
-    page, size = _number(request, "page", 1), _number(request, "per_page", PAGE_SIZE)
+    page, size = page_number(request, "page", 1), page_number(request, "per_page", PAGE_SIZE)
     is_ascending = _SORT.get(request.query.get("sort", "").strip().lower())
     if is_ascending is None:
         raise Problem.VALIDATION_FAILED.error("Bad Sort Parameters: only created_at is sorted by")
@@ -131,15 +147,6 @@ async def list_page(request: web.Request, server: AuthServer) -> web.Response:
             "Link": _links(request, page=page, last=-(-total // size)),
         },
     )
-
-
-def _number(request: web.Request, name: str, default: int) -> int:
-    text = request.query.get(name, "")
-    if not text:
-        return default
-    if _PAGE_NUMBER.fullmatch(text) is None or int(text) == 0:
-        raise Problem.VALIDATION_FAILED.error(f"Bad Pagination Parameters: {name} must be a positive number")
-    return int(text)
 
 
 def _links(request: web.Request, *, page: int, last: int) -> str:
@@ -169,6 +176,7 @@ async def update(request: web.Request, server: AuthServer) -> web.Response:
             await _apply(connection, user, changes)
         except psycopg.DatabaseError as error:
             raise creation_problem(error, Problem.EMAIL_EXISTS, "Error updating user") from None
+        await record_of_admin(connection, Action.MODIFIED, user, origin(request))
         return await shown_user(connection, user.id, gone=Problem.USER_NOT_FOUND)
 
 
@@ -252,6 +260,7 @@ async def delete(request: web.Request, server: AuthServer) -> web.Response:
                 await delete_user(connection, user.id)
         except psycopg.DatabaseError as error:
             raise creation_problem(error, Problem.EMAIL_EXISTS, "Database error deleting user") from None
+        await record_of_admin(connection, Action.DELETED, user, origin(request))
     return web.json_response({})
 
 

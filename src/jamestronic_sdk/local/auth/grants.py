@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from jamestronic_sdk.local.auth import sessions
+from jamestronic_sdk.local.auth.audit import Action, record
 from jamestronic_sdk.local.auth.errors import Problem
 from jamestronic_sdk.local.auth.hook import apply_hook
 from jamestronic_sdk.local.auth.users import User, find_user_by_id
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from jamestronic_sdk.local.context import LocalContext
 
 __all__ = ["AuthServer"]
+
+_CONTINUING: Final = frozenset({"token_refresh", "totp"})
+"""Ways to another token of a session that is there already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +103,7 @@ class AuthServer:
             issued = await sessions.rotate(connection, session, refresh_token, self.settings)
             if issued is not None:
                 await sessions.touch_session(connection, session.id, origin)
+                await record(connection, Action.TOKEN_REFRESHED, user, origin)
                 return await self._response(
                     connection,
                     user.id,
@@ -123,6 +128,8 @@ class AuthServer:
         user = await find_user_by_id(connection, user_id)
         if user is None:
             raise Problem.INVALID_CREDENTIALS.error()
+        if method not in _CONTINUING:
+            await record(connection, Action.LOGIN, user, origin, provider=user.app_metadata.get("provider"))
         amr = await sessions.amr_of(connection, session_id)
         issued_at = int(time.time())
         lifetime = self.settings.access_token_lifetime

@@ -11,12 +11,13 @@ import psycopg
 from aiohttp import web
 
 from jamestronic_sdk.local.auth import passwords
+from jamestronic_sdk.local.auth.audit import Action, record_of_admin
 from jamestronic_sdk.local.auth.callers import require_admin
 from jamestronic_sdk.local.auth.codes import Code, digest, keep_code, lock_codes, make_code
 from jamestronic_sdk.local.auth.courier import Courier, posting
 from jamestronic_sdk.local.auth.errors import Problem
 from jamestronic_sdk.local.auth.redirects import is_allowed, redirect_target
-from jamestronic_sdk.local.auth.requests import Body, audience, lower_email, read_body
+from jamestronic_sdk.local.auth.requests import Body, audience, lower_email, origin, read_body
 from jamestronic_sdk.local.auth.settings import DEFAULT_ROLE
 from jamestronic_sdk.local.auth.sign_up import SignUp, creation_problem
 from jamestronic_sdk.local.auth.user_changes import (
@@ -45,6 +46,7 @@ async def invite(request: web.Request, server: AuthServer) -> web.Response:
         user = await _invitee(connection, asked)
         await courier.invitation(connection, user)
         await note_invitation(connection, user.id)
+        await record_of_admin(connection, Action.INVITED, user, origin(request))
         return web.json_response(await whole_user(connection, await _reread(connection, user.id)))
 
 

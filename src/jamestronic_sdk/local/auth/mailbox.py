@@ -75,6 +75,10 @@ class Mailbox:
         """Keep messages."""
         self._messages.extend(messages)
 
+    def clear(self) -> None:
+        """Forget all messages."""
+        self._messages.clear()
+
     def read(self, to: str | None = None) -> list[Message]:
         """The messages, oldest first.
 

@@ -15,6 +15,7 @@ from aiohttp import web
 
 from jamestronic_sdk.local.auth import factors, sessions, totp
 from jamestronic_sdk.local.auth.administration import named_user
+from jamestronic_sdk.local.auth.audit import Action, record
 from jamestronic_sdk.local.auth.callers import Caller, parse_uuid, require_admin, require_user
 from jamestronic_sdk.local.auth.errors import Problem
 from jamestronic_sdk.local.auth.factors import Factor, factor_json, factors_of, find_factor
@@ -67,6 +68,9 @@ async def enroll(request: web.Request, server: AuthServer) -> web.Response:
     async with server.pool.connection() as connection:
         await _check_enrollment(connection, server, caller, session_id, name)
         factor_id = await factors.add_factor(connection, caller.user.id, friendly_name=name, secret=secret)
+        await record(
+            connection, Action.FACTOR_ENROLLED, caller.user, origin(request), factor_id=str(factor_id)
+        )
     return web.json_response(
         {
             "id": str(factor_id),
@@ -105,6 +109,9 @@ async def challenge(request: web.Request, server: AuthServer) -> web.Response:
             ip=origin(request).ip or _NOWHERE,
             lifetime=server.settings.challenge_lifetime,
         )
+        await record(
+            connection, Action.CHALLENGE_CREATED, caller.user, origin(request), factor_id=str(factor.id)
+        )
     return web.json_response({"id": str(challenge_id), "type": factor.factor_type, "expires_at": expires_at})
 
 
@@ -137,6 +144,9 @@ async def verify(request: web.Request, server: AuthServer) -> web.Response:
             if not totp.is_right(factor.secret, code, now=time.time()):
                 raise Problem.MFA_VERIFICATION_FAILED.error()
             await factors.verify_factor(connection, factor.id, asked)
+            await record(
+                connection, Action.VERIFICATION_ATTEMPTED, caller.user, where, factor_id=str(factor.id)
+            )
             await sessions.raise_to_aal2(connection, session_id, factor.id, method="totp")
             response = await server.upgraded_session(connection, caller.user.id, session_id, origin=where)
             await sessions.delete_aal1_sessions(connection, caller.user.id)
@@ -154,6 +164,9 @@ async def unenroll(request: web.Request, server: AuthServer) -> web.Response:
         if factor.is_verified and not await sessions.is_aal2(connection, session_id):
             raise Problem.AAL2_TO_UNENROLL.error()
         await factors.delete_factor(connection, factor.id)
+        await record(
+            connection, Action.FACTOR_UNENROLLED, caller.user, origin(request), factor_id=str(factor.id)
+        )
     return web.json_response({"id": str(factor.id)})
 
 

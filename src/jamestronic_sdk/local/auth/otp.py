@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Final
 from aiohttp import web
 
 from jamestronic_sdk.local.auth import passwords
+from jamestronic_sdk.local.auth.audit import Action, record
 from jamestronic_sdk.local.auth.callers import require_user
 from jamestronic_sdk.local.auth.courier import posting
 from jamestronic_sdk.local.auth.errors import Problem
 from jamestronic_sdk.local.auth.flows import METHODS, Challenge, begin_flow, make_challenge
-from jamestronic_sdk.local.auth.requests import Body, audience, lower_email, phone_digits, read_body
+from jamestronic_sdk.local.auth.requests import Body, audience, lower_email, origin, phone_digits, read_body
 from jamestronic_sdk.local.auth.sign_up import SignUp, check_sign_up_allowed, find_signed_up, register
 from jamestronic_sdk.local.auth.users import User, find_user_by_email, find_user_by_phone
 
@@ -108,6 +109,7 @@ async def _send_magic_link(request: web.Request, server: AuthServer, asked: Sign
                     user_id=user.id,
                 )
             await courier.magic_link(connection, user, is_pkce=asked.challenge is not None)
+            await record(connection, Action.RECOVERY_REQUESTED, user, origin(request))
     return web.json_response({})
 
 
@@ -166,6 +168,7 @@ async def recover(request: web.Request, server: AuthServer) -> web.Response:
                     user_id=user.id,
                 )
             await courier.recovery(connection, user, is_pkce=challenge is not None)
+            await record(connection, Action.RECOVERY_REQUESTED, user, origin(request))
     return web.json_response({})
 
 
@@ -253,5 +256,6 @@ async def reauthenticate(request: web.Request, server: AuthServer) -> web.Respon
         raise Problem.PHONE_TO_BE_VERIFIED.error()
     async with posting(request, server) as (connection, courier):
         await courier.nonce(connection, user)
+        await record(connection, Action.REAUTHENTICATION_REQUESTED, user, origin(request))
     [message] = courier.messages
     return web.json_response({"message_id": str(message.id)} if message.channel == "sms" else {})

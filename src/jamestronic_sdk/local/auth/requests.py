@@ -25,6 +25,7 @@ __all__ = [
     "bearer_token",
     "lower_email",
     "origin",
+    "page_number",
     "phone_digits",
     "read_body",
     "read_bytes",
@@ -37,6 +38,7 @@ _EMAIL: Final = re.compile(
     re.ASCII | re.IGNORECASE,
 )
 _PHONE: Final = re.compile(r"[1-9][0-9]{1,14}", re.ASCII)
+_PAGE_NUMBER: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
 _EMAIL_LIMIT: Final = 255  # the column's
 
 
@@ -189,6 +191,20 @@ def origin(request: web.Request) -> Origin:
     except ValueError:
         ip = None
     return Origin(user_agent=_storable(request.headers.get("User-Agent", "")) or None, ip=ip)
+
+
+def page_number(request: web.Request, name: str, default: int) -> int:
+    """A positive number of the query; empty counts as absent.
+
+    Raises:
+        AuthApiProblem: ``validation_failed``.
+    """
+    text = request.query.get(name, "")
+    if not text:
+        return default
+    if _PAGE_NUMBER.fullmatch(text) is None or int(text) == 0:
+        raise Problem.VALIDATION_FAILED.error(f"Bad Pagination Parameters: {name} must be a positive number")
+    return int(text)
 
 
 def _storable(header: str) -> str:

@@ -7,12 +7,13 @@ long expired perhaps.
 from __future__ import annotations
 
 import uuid
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import psycopg.errors
 from aiohttp import web
 
 from jamestronic_sdk.local.auth import passwords, sessions
+from jamestronic_sdk.local.auth.audit import Action, record
 from jamestronic_sdk.local.auth.callers import require_user
 from jamestronic_sdk.local.auth.errors import AuthApiProblem, Problem
 from jamestronic_sdk.local.auth.flows import exchange
@@ -22,7 +23,7 @@ from jamestronic_sdk.local.auth.users import User, find_user_by_email, find_user
 if TYPE_CHECKING:
     from jamestronic_sdk.local.auth.grants import AuthServer
 
-__all__ = ["log_out", "token"]
+__all__ = ["log_out", "refuse_saml", "token"]
 
 
 async def token(request: web.Request, server: AuthServer) -> web.Response:
@@ -34,10 +35,10 @@ async def token(request: web.Request, server: AuthServer) -> web.Response:
             return await _refresh_token_grant(request, server)
         case "pkce":
             return await exchange(request, server)
-        case "id_token" | "web3" as grant_type:
-            raise Problem.NOT_IMPLEMENTED.error(
-                f"The local Auth server does not have POST /token?grant_type={grant_type} yet"
-            )
+        case "id_token":
+            return await _id_token_grant(request, server)
+        case "web3":
+            raise Problem.WEB3_DISABLED.error()
         case _:
             raise Problem.UNSUPPORTED_GRANT_TYPE.error()
 
@@ -65,6 +66,17 @@ async def _password_grant(request: web.Request, server: AuthServer) -> web.Respo
             # Deleted while the password was compared.
             raise Problem.INVALID_CREDENTIALS.error() from None
     return web.json_response(response | _weakness(password, server))
+
+
+async def _id_token_grant(request: web.Request, server: AuthServer) -> NoReturn:
+    """Refused: as hosted Auth does for a provider that is off, by name for one that is on."""
+    body = await read_body(request, limit=server.settings.body_limit)
+    provider = body.text("provider") or body.text("issuer")
+    if not provider:
+        raise Problem.VALIDATION_FAILED.error("Must provide provider or client_id and issuer")
+    if provider not in server.settings.local_providers:
+        raise Problem.PROVIDER_DISABLED.error(f'Provider (issuer "{provider}") is not enabled')
+    raise Problem.NOT_IMPLEMENTED.error("The local Auth server does not have ID tokens of providers yet")
 
 
 async def _find_by_name(server: AuthServer, email: str, phone: str, *, aud: str) -> User | None:
@@ -103,6 +115,11 @@ async def _refresh_token_grant(request: web.Request, server: AuthServer) -> web.
     return web.json_response(response)
 
 
+async def refuse_saml(_request: web.Request, _server: AuthServer) -> web.Response:
+    """``POST /sso``: what a hosted project without SAML answers."""
+    raise Problem.SAML_DISABLED.error()
+
+
 async def log_out(request: web.Request, server: AuthServer) -> web.Response:
     """``POST /logout?scope=``: 204; access tokens live on until they expire."""
     caller = await require_user(request, server)
@@ -117,4 +134,5 @@ async def log_out(request: web.Request, server: AuthServer) -> web.Response:
                 await sessions.delete_other_sessions(connection, caller.user.id, session_id)
             case _:
                 await sessions.delete_sessions_of(connection, caller.user.id)
+        await record(connection, Action.LOGOUT, caller.user, origin(request))
     return web.Response(status=204)

@@ -15,6 +15,7 @@ import psycopg
 from aiohttp import web
 
 from jamestronic_sdk.local.auth import passwords
+from jamestronic_sdk.local.auth.audit import Action, record
 from jamestronic_sdk.local.auth.courier import posting
 from jamestronic_sdk.local.auth.errors import AuthApiProblem, Problem
 from jamestronic_sdk.local.auth.flows import METHODS, Challenge, begin_flow, make_challenge
@@ -114,6 +115,8 @@ async def _sign_up(request: web.Request, server: AuthServer, asked: SignUp) -> w
     encrypted = None if known is not None else await passwords.hash_password(asked.password)
     async with posting(request, server) as (connection, courier):
         user = await register(connection, courier, server, asked, known=known, encrypted=encrypted)
+        done = Action.SIGNED_UP if _is_confirmed(user, asked) else Action.CONFIRMATION_REQUESTED
+        await record(connection, done, user, origin(request), provider=asked.provider)
         if _is_confirmed(user, asked):
             response = await server.open_session(
                 connection, user.id, method="password", origin=origin(request)
@@ -273,6 +276,7 @@ async def _sign_up_anonymously(
             raise creation_problem(
                 error, Problem.USER_ALREADY_EXISTS, "Database error creating anonymous user"
             ) from None
+        await record(connection, Action.SIGNED_UP, await _reread(connection, user_id), origin(request))
         response = await server.open_session(connection, user_id, method="anonymous", origin=origin(request))
     return web.json_response(response)
 

@@ -61,8 +61,7 @@ grant usage, create on schema extensions to postgres;
 -- Hooks of Auth are functions of the application.
 grant usage on schema public to supabase_auth_admin;
 
--- Default privileges: none for the API roles, the rule of new projects since 2026. Application SQL writes each
--- grant out, service_role's included.
+-- Default privileges of the API roles: the runner sets them at each start, because they are a switch.
 
 -- 3. Publication of Realtime ---------------------------------------------------------------------------------
 -- Empty; application SQL adds its tables, so its owner is the owner of those.

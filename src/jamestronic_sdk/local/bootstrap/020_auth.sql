@@ -290,7 +290,7 @@ create table auth.audit_log_entries (
   created_at timestamptz,
   ip_address varchar(64) not null default ''
 );
-comment on table auth.audit_log_entries is 'Auth: the audit trail; the local Auth server writes none.';
+comment on table auth.audit_log_entries is 'Auth: the audit trail, read by GET /admin/audit.';
 
 create index audit_logs_instance_id_idx on auth.audit_log_entries (instance_id);
 

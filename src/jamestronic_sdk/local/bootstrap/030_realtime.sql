@@ -136,6 +136,33 @@ $$;
 comment on function realtime.broadcast_changes(text, text, text, text, text, record, record, text) is
   'Called by row triggers: broadcasts the change to a private channel.';
 
+-- Row level security of postgres_changes. A loop and no join: a policy may read its claims once per statement.
+create function realtime.rows_visible_to(question text, candidates jsonb, asker text, claims text[])
+returns table (visible bigint[])
+language plpgsql
+-- No search_path of its own: a policy may call a function that goes by the session's.
+as $$
+declare
+  -- Prepared once per connection: planning a policy takes longer than asking it.
+  prepared_name text := 'rows_visible_to_' || pg_catalog.md5(question);
+  call text := pg_catalog.format('execute %I (%L)', prepared_name, candidates);
+  each_claims text;
+begin
+  if not exists (select from pg_catalog.pg_prepared_statements as p where p.name = prepared_name) then
+    execute pg_catalog.format('prepare %I (jsonb) as %s', prepared_name, question);
+  end if;
+  perform pg_catalog.set_config('role', asker, true);
+  foreach each_claims in array claims loop
+    perform pg_catalog.set_config('request.jwt.claims', each_claims, true);
+    execute call into visible;
+    return next;
+  end loop;
+end
+$$;
+comment on function realtime.rows_visible_to(text, jsonb, text, text[]) is
+  'Called by the Realtime server, in a transaction that it rolls back: which rows a role sees with each claims.';
+revoke execute on function realtime.rows_visible_to(text, jsonb, text, text[]) from public;
+
 grant execute on function
   realtime.topic(),
   realtime.send(jsonb, text, text, boolean),

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from jamestronic_sdk.local.context import LocalContext
 
-__all__ = ["apply_sql", "bootstrap", "bootstrap_checksum"]
+__all__ = ["apply_sql", "bootstrap", "bootstrap_checksum", "expose_new_tables"]
 
 _LOGIN_ROLES: Final = ("postgres", "authenticator", "supabase_auth_admin")
 
@@ -71,8 +71,48 @@ async def bootstrap(context: LocalContext) -> None:
             )
 
 
+_EXPOSE: Final = b"""
+alter default privileges for role postgres in schema public
+  grant all on tables to anon, authenticated, service_role;
+alter default privileges for role postgres in schema public
+  grant all on sequences to anon, authenticated, service_role;
+alter default privileges for role postgres in schema public
+  grant all on functions to anon, authenticated, service_role;
+"""
+
+# What a hosted project, and the Supabase CLI with `auto_expose_new_tables = false`, take away again.
+_DO_NOT_EXPOSE: Final = b"""
+alter default privileges for role postgres in schema public
+  revoke select, insert, update, delete on tables from anon, authenticated, service_role;
+alter default privileges for role postgres in schema public
+  revoke usage, select on sequences from anon, authenticated, service_role;
+alter default privileges for role postgres in schema public
+  revoke execute on functions from anon, authenticated, service_role;
+"""
+
+
+async def expose_new_tables(context: LocalContext, *, is_exposing: bool, database: str) -> None:
+    """Set what the API roles may do with what ``postgres`` makes in ``public`` from now on.
+
+    Args:
+        context: The instance.
+        is_exposing: Everything that policies let them; otherwise nothing that is not granted.
+        database: In which one.
+    """
+    async with await psycopg.AsyncConnection.connect(
+        context.dsn("supabase_admin", database=database, application_name="bootstrap")
+    ) as connection:
+        await connection.execute(_EXPOSE)
+        if not is_exposing:
+            await connection.execute(_DO_NOT_EXPOSE)
+
+
 async def apply_sql(
-    context: LocalContext, files: Sequence[tuple[str, str]], applied: Mapping[str, str]
+    context: LocalContext,
+    files: Sequence[tuple[str, str]],
+    applied: Mapping[str, str],
+    *,
+    database: str = "postgres",
 ) -> dict[str, str]:
     """Run the application's SQL as the role ``postgres``, each file in one transaction.
 
@@ -83,6 +123,7 @@ async def apply_sql(
         context: The instance.
         files: Name and text of each file, in order.
         applied: Checksums of the files that ran last, by name.
+        database: In which one.
 
     Returns:
         The checksums that are applied now.
@@ -92,7 +133,7 @@ async def apply_sql(
     """
     checksums = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in files}
     async with await psycopg.AsyncConnection.connect(
-        context.dsn("postgres", application_name="jamestronic sql"), autocommit=True
+        context.dsn("postgres", database=database, application_name="jamestronic sql"), autocommit=True
     ) as connection:
         if checksums == dict(applied):
             cursor = await connection.execute(

@@ -1,6 +1,6 @@
 """From a batch of the log to what each subscriber gets: rendering, filters, grants, row level security.
 
-Rules (a subscriber is a role with claims and bindings):
+Rules (a subscriber is a role with claims and bindings; an audience is those who differ by claims only):
 
     1. An INSERT or UPDATE of a table with row level security goes to whom a row with its new key is
        visible at the moment the change is read, asked of the database as that role with those claims.
@@ -12,6 +12,7 @@ Rules (a subscriber is a role with claims and bindings):
 Promises:
     Order: deliveries come in the order of the log.
     Isolation: a policy or a filter that raises hides the row from those it was asked for; nobody else.
+    Work grows with audiences and with distinct claims, not with subscribers.
 
 Never:
     A role left set: each question is a transaction that is rolled back.
@@ -36,12 +37,12 @@ from jamestronic_sdk.local.realtime.filters import Binding, Filter, predicate
 from jamestronic_sdk.local.realtime.protocol import RawJson, to_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from datetime import datetime
 
     from jamestronic_sdk.local.realtime.replication import Batch, RowChange
 
-__all__ = ["Delivery", "Subscriber", "resolve", "wait_until_visible"]
+__all__ = ["Audience", "Delivery", "resolve", "wait_until_visible"]
 
 _log = logging.getLogger("jamestronic_sdk.local.realtime")
 
@@ -61,27 +62,29 @@ _NOT_FINITE: Final = frozenset({"NaN", "Infinity", "-Infinity"})
 _NUMBERS: Final = frozenset({"float4", "float8", "numeric"})
 
 _NULL: Final = "null"
-_NOTHING: Final[frozenset[int]] = frozenset()
 
 Image: TypeAlias = dict[str, str]
 """Column name to JSON text; a column that the log has not is absent."""
 
+_Seen: TypeAlias = defaultdict[tuple[int, str], set[str]]
+"""The claims that see the row of a change, by its place and the role."""
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Subscriber:
-    """Who gets changes; compared by identity."""
+
+@dataclass(frozen=True, slots=True)
+class Audience:
+    """Subscribers of one role who ask for the same: they differ by their claims at most."""
 
     role: str
-    claims: str = field(repr=False)
-    """The token's claims as JSON text, for ``request.jwt.claims``."""
     bindings: tuple[Binding, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One frame for one subscriber."""
+    """One payload for those of an audience who may see it."""
 
-    subscriber: Subscriber
+    audience: Audience
+    claims: Collection[str] | None = field(repr=False)
+    """Whose, as JSON text; None: everybody's."""
     ids: tuple[int, ...]
     """Of the bindings that matched."""
     data: RawJson
@@ -92,7 +95,9 @@ class _Change:
     """A change on its way through the steps."""
 
     event: str
-    candidates: list[tuple[Subscriber, Binding]]
+    committed_at: str
+    """As JSON text."""
+    candidates: list[tuple[Audience, Binding]]
     new: pgoutput.Tuple | None
     old: dict[str, str | None]
     """The part of the old row that the log has."""
@@ -103,19 +108,21 @@ class _Change:
     """Envelopes already made, by who may share them."""
 
 
-async def resolve(connection: Connection, batch: Batch, subscribers: Iterable[Subscriber]) -> list[Delivery]:
+async def resolve(
+    connection: Connection, batch: Batch, audiences: Mapping[Audience, Collection[str]]
+) -> list[Delivery]:
     """Who gets what of a batch, in the order of the log.
 
     Args:
         connection: As a superuser, autocommit.
-        batch: Changes of one transaction.
-        subscribers: Everybody; who does not ask for the tables of the batch costs nothing.
+        batch: Changes of some transactions.
+        audiences: Everybody, with the claims of each audience, as JSON text for ``request.jwt.claims``; who
+            does not ask for the tables of the batch costs nothing.
 
     Raises:
         psycopg.OperationalError: The database is away; nothing of the batch is known to be delivered.
     """
-    everybody = tuple(subscribers)
-    asked: dict[tuple[str, str, str], list[tuple[Subscriber, Binding]]] = {}
+    asked: dict[tuple[str, str, str], list[tuple[Audience, Binding]]] = {}
     changes: list[_Change | None] = []
     by_relation: dict[pgoutput.Relation, list[_Change]] = defaultdict(list)
     for row in batch.changes:
@@ -123,17 +130,17 @@ async def resolve(connection: Connection, batch: Batch, subscribers: Iterable[Su
         key = (event, row.relation.schema, row.relation.table)
         if key not in asked:
             asked[key] = [
-                (each, binding) for each in everybody for binding in each.bindings if binding.matches(*key)
+                (each, binding) for each in audiences for binding in each.bindings if binding.matches(*key)
             ]
         if asked[key]:
             change = _start(row, event, asked[key])
             changes.append(change)
             by_relation[row.relation].append(change)
     if changes:
-        await wait_until_visible(connection, batch.xid)
+        await wait_until_visible(connection, batch.xids)
     found: dict[int, list[Delivery]] = {}
     for relation, those in by_relation.items():
-        found |= await _Resolver(connection, relation, those, batch.committed_at).run()
+        found |= await _Resolver(connection, relation, those, audiences).run()
     return [delivery for change in changes for delivery in found.get(id(change), ())]
 
 
@@ -142,23 +149,23 @@ _IS_VISIBLE: Final[LiteralString] = """
 with now as (
   select s as snapshot, pg_snapshot_xmax(s)::text::bigint as xmax from pg_current_snapshot() as s
 ), candidate as (
-  select snapshot, xmax, (xmax >> 32 << 32) | %s::bigint as xid from now
+  select snapshot, xmax, (xmax >> 32 << 32) | given as xid from now, unnest(%s::bigint[]) as given
 )
-select pg_visible_in_snapshot(
-         (case when xid > xmax + 2147483648 then xid - 4294967296 else xid end)::text::xid8, snapshot)
+select bool_and(pg_visible_in_snapshot(
+         (case when xid > xmax + 2147483648 then xid - 4294967296 else xid end)::text::xid8, snapshot))
   from candidate
 """
 
 
-async def wait_until_visible(connection: Connection, xid: int) -> None:
-    """Wait until a commit that the log has is one that queries see.
+async def wait_until_visible(connection: Connection, xids: Collection[int]) -> None:
+    """Wait until commits that the log has are ones that queries see.
 
     PostgreSQL flushes, and with that streams, a commit before it lets other transactions see it; in between
     a row would seem to be missing, and its change would be hidden from everybody.
     """
     deadline = time.monotonic() + _VISIBLE_TIMEOUT
     while True:
-        cursor = await connection.execute(_IS_VISIBLE, (xid,))
+        cursor = await connection.execute(_IS_VISIBLE, (list(xids),))
         if await cursor.fetchone() == (True,):
             return
         if time.monotonic() > deadline:
@@ -167,7 +174,7 @@ async def wait_until_visible(connection: Connection, xid: int) -> None:
         await asyncio.sleep(_VISIBLE_INTERVAL)
 
 
-def _start(row: RowChange, event: str, candidates: list[tuple[Subscriber, Binding]]) -> _Change:
+def _start(row: RowChange, event: str, candidates: list[tuple[Audience, Binding]]) -> _Change:
     columns = row.relation.columns
     message = row.message
     new: pgoutput.Tuple | None
@@ -184,7 +191,11 @@ def _start(row: RowChange, event: str, candidates: list[tuple[Subscriber, Bindin
     for column, value in zip(columns, old or (), strict=False):
         if column.is_identity and value is not pgoutput.UNCHANGED:
             kept[column.name] = value
-    return _Change(event, candidates, new, kept)
+    return _Change(event, _moment(row.committed_at), candidates, new, kept)
+
+
+def _moment(at: datetime) -> str:
+    return json.dumps(at.strftime("%Y-%m-%dT%H:%M:%S") + f".{at.microsecond // 1000:03d}Z")
 
 
 class _Resolver:
@@ -195,13 +206,12 @@ class _Resolver:
         connection: Connection,
         relation: pgoutput.Relation,
         changes: list[_Change],
-        committed_at: datetime,
+        audiences: Mapping[Audience, Collection[str]],
     ) -> None:
         self._connection = connection
         self._relation = relation
         self._changes = changes
-        moment = committed_at.strftime("%Y-%m-%dT%H:%M:%S") + f".{committed_at.microsecond // 1000:03d}Z"
-        self._committed_at = json.dumps(moment)
+        self._audiences = audiences
         self._names = [column.name for column in relation.columns]
 
     async def run(self) -> dict[int, list[Delivery]]:
@@ -286,7 +296,7 @@ class _Resolver:
 
     # --- filters --------------------------------------------------------------------------------
 
-    async def _filter(self) -> list[list[tuple[Subscriber, Binding]]]:
+    async def _filter(self) -> list[list[tuple[Audience, Binding]]]:
         """Per change, the candidates whose filters pass."""
         wanted = {
             each for change in self._changes for _, binding in change.candidates for each in binding.filters
@@ -294,8 +304,8 @@ class _Resolver:
         truth = {each: await self._test(each) for each in wanted}
         return [
             [
-                (subscriber, binding)
-                for subscriber, binding in change.candidates
+                (audience, binding)
+                for audience, binding in change.candidates
                 if all(truth[each][at] for each in binding.filters)
             ]
             for at, change in enumerate(self._changes)
@@ -337,90 +347,115 @@ class _Resolver:
             return "Error 401: Unauthorized"
         return None
 
-    async def _look(
-        self, passing: list[list[tuple[Subscriber, Binding]]]
-    ) -> dict[tuple[str, str], frozenset[int]] | None:
-        """Per role and claims the changes whose row is visible now; None where nobody has to ask."""
+    async def _look(self, passing: list[list[tuple[Audience, Binding]]]) -> _Seen | None:
+        """Whose claims see the row of a change now, by the change and the role; None: nobody has to ask."""
         if not self._table.has_rls:
             return None
-        questions: dict[tuple[str, str], dict[int, None]] = defaultdict(dict)
+        wanted: dict[tuple[str, str], dict[int, None]] = defaultdict(dict)
         for at, candidates in enumerate(passing):
-            for each, _ in candidates:
-                if self._changes[at].event != "DELETE" and not self._problem(self._changes[at], each.role):
-                    questions[each.role, each.claims][at] = None
-        return {who: frozenset(await self._ask(who, list(those))) for who, those in questions.items()}
+            for audience, _ in candidates:
+                if self._changes[at].event != "DELETE" and not self._problem(
+                    self._changes[at], audience.role
+                ):
+                    for claims in self._audiences[audience]:
+                        wanted[audience.role, claims][at] = None
+        # Who has the same question is asked together.
+        questions: dict[tuple[str, tuple[int, ...]], list[str]] = defaultdict(list)
+        for (role, claims), places in wanted.items():
+            questions[role, tuple(places)].append(claims)
+        seen: _Seen = defaultdict(set)
+        for (role, those), askers in questions.items():
+            for claims, visible in zip(askers, await self._ask(role, askers, those), strict=True):
+                for at in visible:
+                    seen[at, role].add(claims)
+        return seen
 
-    async def _ask(self, who: tuple[str, str], those: list[int]) -> list[int]:
-        """Which of those changes' rows the role sees now."""
+    async def _ask(self, role: str, askers: Sequence[str], those: Sequence[int]) -> list[Sequence[int]]:
+        """Which of those changes' rows each asker sees now; an asker is the claims of a token."""
         keys = self._table.keys
         places = [self._names.index(key.name) for key in keys if key.name in self._names]
-        rows: list[list[str | None]] = []
+        if len(places) != len(keys):
+            return [()] * len(askers)
+        rows: list[dict[str, str | None]] = []
         for at in those:
             new = self._changes[at].new or ()
             values = [None if (value := new[place]) is pgoutput.UNCHANGED else value for place in places]
-            rows.append(values)
-        if len(places) != len(keys):
-            return []
+            rows.append({f"c{place}": value for place, value in enumerate(values)})
+        try:
+            async with self._connection.transaction(force_rollback=True):
+                await self._connection.execute(
+                    "select set_config('statement_timeout', %s, true)", (_POLICY_TIMEOUT,)
+                )
+                cursor = await self._connection.execute(
+                    "select visible from realtime.rows_visible_to(%s, %s, %s, %s)",
+                    (self._question(), to_json(rows), role, list(askers)),
+                )
+                answers: list[tuple[list[int]]] = await cursor.fetchall()
+        except psycopg.OperationalError as error:
+            if not isinstance(error, psycopg.errors.QueryCanceled):
+                raise
+            return await self._ask_apart(role, askers, those, f"took longer than {_POLICY_TIMEOUT}")
+        except psycopg.Error as error:
+            return await self._ask_apart(role, askers, those, f"failed: {error.sqlstate}")
+        return [[those[nr - 1] for nr in visible] for (visible,) in answers]
+
+    async def _ask_apart(
+        self, role: str, askers: Sequence[str], those: Sequence[int], complaint: str
+    ) -> list[Sequence[int]]:
+        """Ask again in halves, to find those whose question fails: from them the rows are hidden."""
+        if len(askers) > 1:
+            half = len(askers) // 2
+            return [
+                *await self._ask(role, askers[:half], those),
+                *await self._ask(role, askers[half:], those),
+            ]
+        if len(those) > 1:
+            return [[one for at in those for one in (await self._ask(role, askers, [at]))[0]]]
+        _log.warning("a policy of %s %s", self._table.name, complaint)
+        return [()]
+
+    def _question(self) -> str:
+        """Which rows of ``$1``, keys as texts, are in the table."""
+        keys = self._table.keys
+        given = sql.SQL(", ").join([sql.SQL("{} text").format(_argument(at)) for at in range(len(keys))])
+        names = sql.SQL(", ").join([*map(_argument, range(len(keys))), sql.Identifier("nr")])
         same = sql.SQL(" and ").join(
             sql.SQL("seen.{} = {}::{}").format(sql.Identifier(key.name), _argument(at), key.sql_type)
             for at, key in enumerate(keys)
         )
-        question = sql.SQL("select exists (select from {} as seen where {})").format(
-            sql.Identifier(self._table.schema, self._table.name), same
+        return (
+            sql.SQL(
+                # No join: that would try the policy on rows that nobody asked for.
+                "select coalesce("
+                "array_agg(nr) filter (where exists (select from {} as seen where {})), '{{}}')"
+                " from rows from (jsonb_to_recordset($1) as ({})) with ordinality as given({})"
+            )
+            .format(sql.Identifier(self._table.schema, self._table.name), same, given, names)
+            .as_string(self._connection)
         )
-        role, claims = who
-        try:
-            async with self._connection.transaction(force_rollback=True):
-                await self._connection.execute(
-                    "select set_config('statement_timeout', %s, true), "
-                    "set_config('request.jwt.claims', %s, true), set_config('role', %s, true)",
-                    (_POLICY_TIMEOUT, claims, role),
-                )
-                answers = await self._over_rows(question, rows)
-        except psycopg.errors.QueryCanceled:
-            _log.warning("a policy of %s took longer than %s", self._table.name, _POLICY_TIMEOUT)
-            return []
-        except psycopg.OperationalError:
-            raise
-        except psycopg.Error as error:
-            if len(those) == 1:
-                _log.warning("a policy of %s failed: %s", self._table.name, error.sqlstate)
-                return []
-            return [one for at in those for one in await self._ask(who, [at])]
-        return [at for at, (answer,) in zip(those, answers, strict=True) if answer]
 
     # --- frames -----------------------------------------------------------------------------------
 
     def _deliver(
-        self,
-        at: int,
-        change: _Change,
-        passing: list[tuple[Subscriber, Binding]],
-        visible: dict[tuple[str, str], frozenset[int]] | None,
+        self, at: int, change: _Change, passing: list[tuple[Audience, Binding]], seen: _Seen | None
     ) -> list[Delivery]:
-        """The frames of one change: one per subscriber and set of columns."""
-        groups: dict[tuple[Subscriber, frozenset[str] | None, str | None], list[int]] = {}
+        """The payloads of one change: one per audience and set of columns."""
+        groups: dict[tuple[Audience, frozenset[str] | None, str | None], list[int]] = {}
         allowed = {id(binding) for _, binding in passing}
-        for subscriber, binding in change.candidates:
-            problem = self._problem(change, subscriber.role)
-            if problem is None:
-                if id(binding) not in allowed:
-                    continue
-                if (
-                    change.event != "DELETE"
-                    and visible is not None
-                    and at not in visible.get((subscriber.role, subscriber.claims), _NOTHING)
-                ):
-                    continue
+        for audience, binding in change.candidates:
+            problem = self._problem(change, audience.role)
+            if problem is None and id(binding) not in allowed:
+                continue
             select = frozenset(binding.select) if binding.select is not None else None
-            groups.setdefault((subscriber, select, problem), []).append(binding.id)
+            groups.setdefault((audience, select, problem), []).append(binding.id)
         return [
             Delivery(
-                subscriber,
+                audience,
+                None if seen is None or problem or change.event == "DELETE" else seen[at, audience.role],
                 tuple(dict.fromkeys(ids)),
-                self._envelope(change, subscriber.role, select, problem),
+                self._envelope(change, audience.role, select, problem),
             )
-            for (subscriber, select, problem), ids in groups.items()
+            for (audience, select, problem), ids in groups.items()
         ]
 
     def _envelope(
@@ -451,7 +486,7 @@ class _Resolver:
                 if column.name in names
             ]
         )
-        parts = [self._head(change), f'"commit_timestamp":{self._committed_at}', f'"columns":{columns}']
+        parts = [self._head(change), f'"commit_timestamp":{change.committed_at}', f'"columns":{columns}']
         if change.event != "DELETE":
             parts.append(f'"record":{_object(change.record, names, is_large=is_large)}')
         if change.event != "INSERT":

@@ -20,7 +20,7 @@ from jamestronic_sdk.local.realtime import authorization, messages, protocol
 from jamestronic_sdk.local.realtime import credentials as tokens
 from jamestronic_sdk.local.realtime._tasks import raise_if_cancelled
 from jamestronic_sdk.local.realtime.authorization import Asker, Extension
-from jamestronic_sdk.local.realtime.changes import Subscriber
+from jamestronic_sdk.local.realtime.changes import Audience
 from jamestronic_sdk.local.realtime.filters import parse_binding
 from jamestronic_sdk.local.realtime.limits import Window
 from jamestronic_sdk.local.realtime.protocol import RawJson, Version
@@ -149,9 +149,9 @@ class Channel:
         """A message that all members get; carries no ref in any version."""
         self.socket.send(self.topic, event, payload)
 
-    def deliver(self, frame: str | bytes) -> None:
-        """A broadcast, encoded already; over the limit of the project the channel is closed."""
-        self.socket.send_frame(frame)
+    def deliver(self, frame: bytes) -> None:
+        """A broadcast, encoded by ``wire``; over the limit of the project the channel is closed."""
+        self.socket.write(frame)
         if not self._server.count_message():
             self.socket.close_channel(self, "Too many messages per second")
 
@@ -373,12 +373,12 @@ class Channel:
         except BadRequestError as error:
             self.system("postgres_changes", "error", error.message)
             return
-        subscriber = Subscriber(self._credentials.role, self._credentials.claims, bindings)
+        audience, claims = Audience(self._credentials.role, bindings), self._credentials.claims
         while True:
             stream = await server.wait_live()
             await asyncio.sleep(server.options.subscribe_delay)
             try:
-                await server.check(subscriber.role, bindings)
+                await server.check(audience.role, bindings)
             except BadRequestError as error:
                 raise_if_cancelled()
                 server.unsubscribe(self)
@@ -392,6 +392,6 @@ class Channel:
             raise_if_cancelled()
             if stream.ended.is_set():
                 continue
-            server.subscribe(self, subscriber)
+            server.subscribe(self, audience, claims)
             self.system("postgres_changes", "ok", "Subscribed to PostgreSQL")
             await stream.ended.wait()

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import re
+import struct
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -43,6 +44,7 @@ __all__ = [
     "system",
     "to_json",
     "usable_token",
+    "wire",
 ]
 
 TOPIC_PREFIX: Final = "realtime:"
@@ -259,6 +261,17 @@ def decode_binary(data: bytes) -> Frame | None:
         except ValueError:  # it would be spliced into the frames of others
             return None
     return Frame(topic, "broadcast", {}, ref or None, join_ref or None, Broadcast(event, payload, is_json))
+
+
+def wire(frame: str | bytes) -> bytes:
+    """A frame as a server's websocket sends it (RFC 6455, 5.2): the same bytes for all who get it."""
+    opcode, data = (0x81, frame.encode()) if isinstance(frame, str) else (0x82, frame)
+    size = len(data)
+    if size < 126:
+        return struct.pack("!BB", opcode, size) + data
+    if size < 1 << 16:
+        return struct.pack("!BBH", opcode, 126, size) + data
+    return struct.pack("!BBQ", opcode, 127, size) + data
 
 
 def encode_broadcast(version: Version, topic: str, message: Broadcast) -> str | bytes | None:

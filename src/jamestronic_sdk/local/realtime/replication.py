@@ -1,9 +1,10 @@
-"""A logical replication stream: what was committed, pushed by PostgreSQL, transaction by transaction.
+"""A logical replication stream: what was committed, pushed by PostgreSQL, in whole transactions.
 
 https://www.postgresql.org/docs/current/protocol-replication.html
 
 Promises:
     Push, no polling: a commit is handed on as soon as its bytes arrive, in commit order.
+    Commits that arrive while another batch is worked on come together: work on many costs hardly more.
     ``on_live`` is called when the slot exists and the stream runs: nothing is missed until ``on_gap``.
     A lost connection is made again with back-off, for ever; each new slot is a gap and is told as one.
 
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
     from psycopg.rows import TupleRow
 
-__all__ = ["Batch", "Replication", "RowChange"]
+__all__ = ["Batch", "Collector", "Replication", "RowChange"]
 
 _log = logging.getLogger("jamestronic_sdk.local.realtime")
 
@@ -66,17 +67,17 @@ class RowChange:
 
     relation: pgoutput.Relation
     message: RowMessage
+    committed_at: datetime
+    """Aware, UTC."""
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Changes of one committed transaction, in order."""
+    """Changes of committed transactions, in order."""
 
-    committed_at: datetime
-    """Aware, UTC."""
     changes: tuple[RowChange, ...]
-    xid: int
-    """The transaction, without its epoch."""
+    xids: frozenset[int]
+    """The transactions, without their epoch."""
 
 
 class Replication:
@@ -149,7 +150,6 @@ class _Session:
         self._publication = publication
         self._slot = slot
         self._on_batch = on_batch
-        self._relations: dict[int, pgoutput.Relation] = {}
         self._connection: psycopg.AsyncConnection[TupleRow] | None = None
         self._received_lsn = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -239,37 +239,27 @@ class _Session:
             pgconn.flush()
 
     async def _receive(self, pgconn: pq.abc.PGconn) -> None:
-        committed_at, xid = _EPOCH, 0
-        changes: list[RowChange] = []
+        batches = Collector()
         while True:
-            message = await self._next(pgconn)
-            match message:
-                case pgoutput.Begin():
-                    committed_at, xid = message.committed_at, message.xid
-                case pgoutput.Relation():
-                    self._relations[message.oid] = message
-                case pgoutput.Insert() | pgoutput.Update() | pgoutput.Delete():
-                    relation = self._relations.get(message.relation_oid)
-                    if relation is None:
-                        raise DataError("pgoutput sent a change of a table that it never described.")
-                    changes.append(RowChange(relation, message))
-                case pgoutput.Commit():
-                    self._received_lsn = max(self._received_lsn, message.end_lsn)
-                case pgoutput.Origin() | pgoutput.Type() | pgoutput.Truncate() | pgoutput.LogicalMessage():
-                    pass
-            if changes and (isinstance(message, pgoutput.Commit) or len(changes) >= _BATCH_LIMIT):
-                await self._on_batch(Batch(committed_at, tuple(changes), xid))
+            message = self._next(pgconn)
+            batch = batches.take(is_waiting=message is None)
+            if batch is not None:
+                await self._on_batch(batch)
                 raise_if_cancelled()
-                changes = []
+            elif message is None:
+                await _wait_readable(pgconn.socket)
+                pgconn.consume_input()
+            if message is not None:
+                batches.add(message)
+                if isinstance(message, pgoutput.Commit):
+                    self._received_lsn = max(self._received_lsn, message.end_lsn)
 
-    async def _next(self, pgconn: pq.abc.PGconn) -> pgoutput.Message:
-        """The next pgoutput message; answers the server's keepalives on the way."""
+    def _next(self, pgconn: pq.abc.PGconn) -> pgoutput.Message | None:
+        """The next pgoutput message that has arrived; answers the server's keepalives on the way."""
         while True:
             size, view = pgconn.get_copy_data(1)
             if size == 0:
-                await _wait_readable(pgconn.socket)
-                pgconn.consume_input()
-                continue
+                return None
             if size < 0:
                 raise ConnectionFailedError("PostgreSQL ended the replication stream.")
             data = bytes(view)
@@ -284,6 +274,43 @@ class _Session:
                         self._answer(pgconn)
                 case kind:
                     raise DataError(f"The replication stream has a message of the unknown kind {kind!r}.")
+
+
+class Collector:
+    """Changes on their way into batches."""
+
+    def __init__(self) -> None:
+        self._relations: dict[int, pgoutput.Relation] = {}
+        self._open: pgoutput.Begin | None = None
+        self._changes: list[RowChange] = []
+        self._xids: set[int] = set()
+
+    def add(self, message: pgoutput.Message) -> None:
+        """The next message of the stream."""
+        match message:
+            case pgoutput.Begin():
+                self._open = message
+            case pgoutput.Relation():
+                self._relations[message.oid] = message
+            case pgoutput.Insert() | pgoutput.Update() | pgoutput.Delete():
+                relation = self._relations.get(message.relation_oid)
+                if relation is None or self._open is None:
+                    raise DataError("pgoutput sent a change of a table that it never described.")
+                self._changes.append(RowChange(relation, message, self._open.committed_at))
+                self._xids.add(self._open.xid)
+            case pgoutput.Commit():
+                self._open = None
+            case pgoutput.Origin() | pgoutput.Type() | pgoutput.Truncate() | pgoutput.LogicalMessage():
+                pass
+
+    def take(self, *, is_waiting: bool) -> Batch | None:
+        """A batch, when there are enough changes, or whole transactions and nothing else has arrived."""
+        is_due = len(self._changes) >= _BATCH_LIMIT or (is_waiting and self._open is None)
+        if not self._changes or not is_due:
+            return None
+        batch = Batch(tuple(self._changes), frozenset(self._xids))
+        self._changes, self._xids = [], set()
+        return batch
 
 
 async def _wait_readable(fd: int) -> None:

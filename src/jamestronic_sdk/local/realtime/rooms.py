@@ -70,7 +70,7 @@ class Room:
         Returns:
             How many got it.
         """
-        frames: dict[Version, str | bytes | None] = {}
+        frames: dict[Version, bytes | None] = {}
         count = 0
         # A copy: a member that is too slow is cut off, and one over a limit is closed.
         for member in self.members:
@@ -78,11 +78,12 @@ class Room:
                 continue
             version = member.socket.version
             if version not in frames:
-                frames[version] = (
+                encoded = (
                     protocol.encode_broadcast(version, self.topic, message)
                     if isinstance(message, Broadcast)
                     else protocol.encode(version, self.topic, "broadcast", message)
                 )
+                frames[version] = None if encoded is None else protocol.wire(encoded)
             frame = frames[version]
             if frame is not None:
                 member.deliver(frame)

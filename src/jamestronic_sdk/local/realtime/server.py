@@ -24,7 +24,7 @@ from psycopg_pool import AsyncConnectionPool
 from jamestronic_sdk.local.realtime import catalog, changes, messages, partitions
 from jamestronic_sdk.local.realtime._tasks import raise_if_cancelled
 from jamestronic_sdk.local.realtime.limits import Rate
-from jamestronic_sdk.local.realtime.protocol import RawJson
+from jamestronic_sdk.local.realtime.protocol import RawJson, Version, encode, wire
 from jamestronic_sdk.local.realtime.replication import Batch, Replication
 from jamestronic_sdk.local.realtime.rooms import Rooms
 
@@ -160,13 +160,17 @@ class RealtimeServer:
         self.options: Final = options if options is not None else RealtimeOptions()
         self.is_cut: bool = False
         """Whether new sockets are refused, see ``cut``."""
+        self.is_silent: bool = False
+        """Whether nothing is sent, see ``silence``."""
         self.rooms: Final = Rooms()
         self.changes_stream: Final = StreamState()
         """Of ``postgres_changes``."""
         self.messages_stream: Final = StreamState()
         """Of broadcasts from the database."""
         self._sockets: set[Socket] = set()
-        self._subscribers: dict[changes.Subscriber, Channel] = {}
+        self._subscriptions: dict[Channel, tuple[changes.Audience, str]] = {}
+        self._audiences: dict[changes.Audience, dict[str, dict[Channel, None]]] = {}
+        """The channels of each audience, by their claims."""
         self._has_partitions = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._joins = Rate(self.options.join_rate_limit, self.options.rate_tick)
@@ -262,14 +266,37 @@ class RealtimeServer:
             How many sockets there were.
         """
         self.is_cut = True
+        return self.break_sockets()
+
+    def restore(self) -> None:
+        """Accept sockets again."""
+        self.is_cut = False
+
+    def break_sockets(self) -> int:
+        """Break every socket, as a lost network does; how many there were."""
         sockets = tuple(self._sockets)
         for socket in sockets:
             socket.abort()
         return len(sockets)
 
-    def restore(self) -> None:
-        """Accept sockets again."""
-        self.is_cut = False
+    def silence(self) -> None:
+        """Send nothing on any socket until ``speak``: to its client it looks like a dead peer."""
+        self.is_silent = True
+
+    def speak(self) -> None:
+        """Send again, first what has waited."""
+        self.is_silent = False
+        for socket in self._sockets:
+            socket.flush()
+
+    async def drop_slots(self) -> int:
+        """Drop the replication slots, as a failover does: a gap; how many there were."""
+        async with self.pool.connection() as connection:
+            cursor = await connection.execute(
+                "select pg_terminate_backend(active_pid) from pg_replication_slots"
+                " where temporary and active_pid is not null and slot_name like 'supabase_realtime%'"
+            )
+            return cursor.rowcount
 
     async def close_sockets(self) -> None:
         """Say good-bye to every socket with 1012, as the hosted service does when it restarts."""
@@ -351,7 +378,7 @@ class RealtimeServer:
         ]
         if heard:
             # Who reads the database because of a message finds what it tells of.
-            await self._ask(partial(changes.wait_until_visible, xid=batch.xid))
+            await self._ask(partial(changes.wait_until_visible, xids=batch.xids))
         for message in heard:
             if len(message.broadcast.payload) > self.options.payload_limit:
                 _log.warning("dropped a row of realtime.messages over the limit of the payload")
@@ -389,15 +416,23 @@ class RealtimeServer:
         async with self.pool.connection() as connection:
             await catalog.check_bindings(connection, role, bindings)
 
-    def subscribe(self, channel: Channel, subscriber: changes.Subscriber) -> None:
-        """From now on the channel gets the changes of this subscriber, in place of an earlier one."""
+    def subscribe(self, channel: Channel, audience: changes.Audience, claims: str) -> None:
+        """From now on the channel gets what the audience gets that its claims may see."""
         self.unsubscribe(channel)
-        self._subscribers[subscriber] = channel
+        self._subscriptions[channel] = audience, claims
+        self._audiences.setdefault(audience, {}).setdefault(claims, {})[channel] = None
 
     def unsubscribe(self, channel: Channel) -> None:
         """From now on the channel gets no changes."""
-        for subscriber in [each for each, owner in self._subscribers.items() if owner is channel]:
-            del self._subscribers[subscriber]
+        if channel not in self._subscriptions:
+            return
+        audience, claims = self._subscriptions.pop(channel)
+        by_claims = self._audiences[audience]
+        del by_claims[claims][channel]
+        if not by_claims[claims]:
+            del by_claims[claims]
+        if not by_claims:
+            del self._audiences[audience]
 
     async def _begin_changes(self) -> None:
         # Connections from before a restart of PostgreSQL are replaced before the first question. Not by
@@ -419,14 +454,25 @@ class RealtimeServer:
             return await question(connection)
 
     async def _deliver(self, batch: Batch) -> None:
-        if not self._subscribers:
+        if not self._audiences:
             return
-        deliveries = await self._ask(partial(changes.resolve, batch=batch, subscribers=self._subscribers))
-        for delivery in deliveries:
-            channel = self._subscribers.get(delivery.subscriber)
-            if channel is not None:
-                ids = ",".join(map(str, delivery.ids))
-                channel.push_shared("postgres_changes", RawJson(f'{{"ids":[{ids}],"data":{delivery.data}}}'))
+        audiences = {audience: tuple(by_claims) for audience, by_claims in self._audiences.items()}
+        for delivery in await self._ask(partial(changes.resolve, batch=batch, audiences=audiences)):
+            self._send(delivery)
+
+    def _send(self, delivery: changes.Delivery) -> None:
+        """Encode the change once per version and topic, and queue it for everybody who gets it."""
+        ids = ",".join(map(str, delivery.ids))
+        payload = RawJson(f'{{"ids":[{ids}],"data":{delivery.data}}}')
+        frames: dict[tuple[Version, str], bytes] = {}
+        by_claims = self._audiences.get(delivery.audience, {})
+        for claims in by_claims if delivery.claims is None else delivery.claims:
+            for channel in by_claims.get(claims, ()):
+                kind = channel.socket.version, channel.topic
+                frame = frames.get(kind)
+                if frame is None:
+                    frame = frames[kind] = wire(encode(*kind, "postgres_changes", payload))
+                channel.socket.write(frame)
 
 
 async def _ask_nothing(connection: catalog.Connection) -> None:
