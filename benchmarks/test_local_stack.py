@@ -80,19 +80,17 @@ def test_idle(parent: Path) -> None:
         status = control.status(folder)
         assert status is not None
         supervisor = psutil.Process(status.pid)
-        everybody = [supervisor, *supervisor.children(recursive=True)]
-
-        def used() -> float:
-            return sum(times.user + times.system for times in (each.cpu_times() for each in everybody))
-
-        before = used()
+        times = {each: each.cpu_times() for each in (supervisor, *supervisor.children(recursive=True))}
         time.sleep(IDLE)
-        share = (used() - before) / IDLE
+        everybody = [each for each in times if each.is_running()]  # servers of connections come and go
+        share = 0.0
+        for each in everybody:
+            now = each.cpu_times()
+            share += (now.user + now.system - times[each].user - times[each].system) / IDLE
         print()
         total = 0
         for name in ("python", "postgres", "postgrest"):
-            mine = [each for each in everybody if each.name().startswith(name)]
-            mine = [each for each in mine if name != "postgres" or each.name() == "postgres"]
+            mine = [each for each in everybody if each.name().rstrip("0123456789.") == name]
             size = sum(each.memory_full_info().pss for each in mine)
             total += size
             print(f"idle, {name:22} {len(mine)} processes, {size / 2**20:.0f} MiB")

@@ -38,6 +38,7 @@ PEOPLE: Final = (
     DemoPerson("ada@jamestronic.test", Role.ADMIN, "Ada Okafor"),
     DemoPerson("ben@jamestronic.test", Role.TECHNICIAN, "Ben Sørensen"),
     DemoPerson("cleo@jamestronic.test", Role.TECHNICIAN, "Cleo Marín"),
+    DemoPerson("theo@jamestronic.test", Role.TRANSPORTER, "Theo Lindqvist"),
     DemoPerson("customer@jamestronic.test", Role.CUSTOMER, "Dana Whitfield"),
 )
 
