@@ -13,7 +13,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .PHONY: help
 help: ## List the targets
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: setup
 setup: $(VENV)/.ready node_modules/.ready ## Make .venv and node_modules from the locks
@@ -66,9 +66,34 @@ format: setup ## Format and mend what the linter can
 	$(BIN)/ruff check --fix-only --quiet
 	$(BIN)/ruff format
 
-.PHONY: wheel
-wheel: setup ## Build the wheel into dist/
-	$(BIN)/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+.PHONY: dist
+dist: setup ## Build the wheel and the source archive into dist/
+	rm -rf dist
+	$(BIN)/hatchling build
+
+.PHONY: docs
+docs: setup ## Build the documentation into build/docs; a warning is an error
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --builder html docs build/docs
+
+.PHONY: tutorial
+tutorial: dist ## Follow the tutorial literally, in an empty folder and environment
+	$(BIN)/python scripts/follow_tutorial.py
+
+.PHONY: wheel-test
+wheel-test: dist ## Run the README's quick start with the wheel, in an empty environment
+	$(BIN)/python scripts/try_wheel.py
+
+# Not the test that writes the blocking face: ruff does that, and only the locked one does it alike.
+.PHONY: oldest
+oldest: setup ## Run the unit tests with the oldest dependencies that pyproject.toml allows
+	$(BIN)/pip install --quiet uv
+	mkdir -p build
+	$(BIN)/uv pip compile pyproject.toml --quiet --all-extras --group tests --resolution lowest-direct \
+		--python-version 3.11 --no-header --no-annotate --no-emit-index-url --output-file build/oldest.txt
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python build/oldest
+	$(BIN)/uv pip install --quiet --python build/oldest/bin/python --requirement build/oldest.txt
+	PYTHONPATH=src build/oldest/bin/python -m pytest tests/unit $(PYTEST_ARGS) \
+		--deselect tests/unit/test_blocking_signatures.py::test_the_written_part_is_up_to_date
 
 .PHONY: lock
 lock: setup ## Renew both locks; they record no registry's address
