@@ -127,7 +127,8 @@ class Root(TyperGroup):
         """Run, and end the process with an exit code."""
         options = _fresh()
         # Without a handler Python prints warnings by itself; what matters is said by the commands.
-        logging.getLogger("jamestronic_sdk").addHandler(logging.NullHandler())
+        silence = logging.NullHandler()
+        logging.getLogger("jamestronic_sdk").addHandler(silence)
         try:
             return super().main(*arguments, **named)
         except JamesTronicError as error:
@@ -144,6 +145,8 @@ class Root(TyperGroup):
                 f"Unexpected {type(error).__name__}. Run it again with --debug to see where it comes from.\n"
             )
             sys.exit(ExitCode.FAILURE)
+        finally:
+            logging.getLogger("jamestronic_sdk").removeHandler(silence)
 
 
 # One command runs in a process; tests that run several begin each with `_fresh`.
