@@ -48,6 +48,10 @@ test: setup ## Run every test layer on the real local stack
 soak: setup ## Play SEEDS simulated histories per view (default 100000)
 	$(BIN)/pytest tests/simulation -k convergence --timeout 0 --seeds $(or $(SEEDS),100000)
 
+.PHONY: soak-kill
+soak-kill: setup ## Kill parts of a local stack at random, KILLS times (default 50)
+	$(BIN)/pytest tests/contract/test_local_stack_kills.py --kills $(or $(KILLS),50) --timeout 0 -s
+
 .PHONY: bench
 bench: setup ## Measure, as ratios within one run; not part of `make test`
 	$(BIN)/pytest benchmarks -s -p no:randomly
