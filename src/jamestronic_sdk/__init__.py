@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from jamestronic_sdk._paging import RowPages, RowQuery
+    from jamestronic_sdk._ticket_changes import RemovedTicket, TicketChanges, TicketDigest
     from jamestronic_sdk.admin import Account, Admin
     from jamestronic_sdk.auth import Auth, AuthChange, AuthChangeKind, AuthChanges, CodeSent, Me, OAuthRequest
     from jamestronic_sdk.client import JamesTronic
@@ -79,7 +80,7 @@ if TYPE_CHECKING:
     )
     from jamestronic_sdk.store.metrics import LatencySummary, StoreMetrics
     from jamestronic_sdk.store.protocol import Freshness, FreshnessKind, StatusChange, StoreStatus
-    from jamestronic_sdk.store.store import Subscription, TicketStore
+    from jamestronic_sdk.store.store import EventCallback, Subscription, TicketStore
     from jamestronic_sdk.store.streams import ChangeStream, EventStream, StoreChange, Stream
     from jamestronic_sdk.store.views import View, ViewKind
     from jamestronic_sdk.table import Table
@@ -108,6 +109,7 @@ __all__ = [
     "ConnectionFailedError",
     "DataError",
     "Enrolment",
+    "EventCallback",
     "EventStream",
     "Factor",
     "Factors",
@@ -136,6 +138,7 @@ __all__ = [
     "Profile",
     "Profiles",
     "RateLimitedError",
+    "RemovedTicket",
     "RequestTimeoutError",
     "Retry",
     "RetryPolicy",
@@ -162,8 +165,10 @@ __all__ = [
     "Ticket",
     "TicketAssigned",
     "TicketBoard",
+    "TicketChanges",
     "TicketConflicted",
     "TicketCreated",
+    "TicketDigest",
     "TicketEvent",
     "TicketFilters",
     "TicketPatch",
@@ -237,6 +242,7 @@ _HOMES = {
     "retry": ("RetryPolicy",),
     "sessions": ("FileSessionStore", "KeyringSessionStore", "SessionStore"),
     "settings": ("Settings",),
+    "_ticket_changes": ("RemovedTicket", "TicketChanges", "TicketDigest"),
     "store.board": ("TicketBoard",),
     "store.commands": ("StoreCommands",),
     "store.events": (
@@ -253,7 +259,7 @@ _HOMES = {
     ),
     "store.metrics": ("LatencySummary", "StoreMetrics"),
     "store.protocol": ("Freshness", "FreshnessKind", "StatusChange", "StoreStatus"),
-    "store.store": ("Subscription", "TicketStore"),
+    "store.store": ("EventCallback", "Subscription", "TicketStore"),
     "store.streams": ("ChangeStream", "EventStream", "StoreChange", "Stream"),
     "store.views": ("View", "ViewKind"),
     "table": ("Table",),

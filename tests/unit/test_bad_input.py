@@ -536,6 +536,7 @@ def test_the_objects_of_the_table_are_all_that_a_program_can_hold() -> None:
         "LatencySummary", "StoreChange", "TicketAssigned", "TicketConflicted", "TicketCreated", "TicketRemoved", "TicketUnassigned", "TicketUpdated",
         # Read-only or without arguments; `View` is made of UUIDs that the store compares.
         "TicketBoard", "StoreMetrics", "Subscription", "View", "SessionStore", "TicketFilters", "TicketEvent",
+        "EventCallback", "RemovedTicket", "TicketChanges", "TicketDigest",
     }  # fmt: skip
     tested = {
         "Admin", "Auth", "AuthChanges", "ChangeStream", "EventStream", "Factors", "FileSessionStore", "JamesTronic",

@@ -62,7 +62,7 @@ if TYPE_CHECKING:
     from jamestronic_sdk.store.views import View
     from jamestronic_sdk.tickets import TicketRef, Tickets
 
-__all__ = ["StoreParts", "Subscription", "TicketStore"]
+__all__ = ["EventCallback", "StoreParts", "Subscription", "TicketStore"]
 
 _log = logging.getLogger("jamestronic_sdk.store")
 
