@@ -19,11 +19,31 @@ from pydantic import TypeAdapter
 from tests.builders import ALICE, EPOCH, ticket_id
 
 from jamestronic_sdk._clock import SYSTEM_CLOCK
+from jamestronic_sdk._telemetry import StoreTelemetry
 from jamestronic_sdk.models import Ticket
 from jamestronic_sdk.store.audience import Audience
 from jamestronic_sdk.store.engine import Engine
 from jamestronic_sdk.store.messages import decode
-from jamestronic_sdk.store.protocol import Publish, ReadDone, Start, StartRead
+from jamestronic_sdk.store.protocol import (
+    Count,
+    DigestDone,
+    EngineConfig,
+    FeedLive,
+    Input,
+    Publish,
+    ReadDone,
+    ReadKind,
+    ReportStatus,
+    RowChanged,
+    SetTimer,
+    Start,
+    StartRead,
+    StoreStatus,
+    SyncDone,
+    Timer,
+    TimerFired,
+)
+from jamestronic_sdk.store.seen import hash_of
 from jamestronic_sdk.store.streams import EventStream
 from jamestronic_sdk.store.views import View
 
@@ -65,7 +85,7 @@ class Bench:
     def __init__(self, total: int) -> None:
         self.total = total
         self.engine = Engine(View.overview())
-        self.audience = Audience(self.engine.view, SYSTEM_CLOCK)
+        self.audience = Audience(self.engine.view, SYSTEM_CLOCK, StoreTelemetry("overview", SYSTEM_CLOCK))
         self.version = 1
         tickets = TICKETS.validate_json(json.dumps([row(number) for number in range(total)]))
         effects = self.engine.handle(Start(), 0.0)
@@ -139,4 +159,69 @@ def test_a_ticket_takes_no_more_memory_than_its_json_as_dicts(total: int) -> Non
     report.most("a ticket in the store", ours / total, "bytes")
     report.most("its row as a dict", plain / total, "bytes")
     report.most("ratio", ours / plain, "x", 1.3)
+    report.finish()
+
+
+class Simulated:
+    """An idle engine and its readers, with a server that answers at once: ten tickets, one change a minute."""
+
+    def __init__(self) -> None:
+        self.engine = Engine(View.overview(), EngineConfig(is_sync_wanted=True))
+        self.audience = Audience(self.engine.view, SYSTEM_CLOCK, StoreTelemetry("overview", SYSTEM_CLOCK))
+        self.stream = self.audience.add_event_stream(1024)
+        self.rows = {number: Ticket.model_validate(row(number)) for number in range(10)}
+        self.deadlines: dict[Timer, float] = {}
+        self.feed(Start(), 0.0)
+        self.feed(FeedLive(), 0.0)
+
+    def feed(self, item: Input, now: float) -> None:
+        waiting: list[Input] = [item]
+        while waiting:
+            for effect in self.engine.handle(waiting.pop(), now):
+                match effect:
+                    case StartRead(read_id=read_id, kind=ReadKind.DIGEST):
+                        mixed = 0
+                        for one in self.rows.values():
+                            mixed ^= hash_of(one.id, one.version)
+                        waiting.append(DigestDone(read_id, len(self.rows), mixed))
+                    case StartRead(read_id=read_id, cursor=cursor):
+                        rows = tuple(self.rows.values()) if cursor is None else ()
+                        waiting.append(SyncDone(read_id, cursor is None, rows, (), "cursor", AT))
+                    case SetTimer(timer=timer, low=low, high=high):
+                        self.deadlines[timer] = now + (low + high) / 2
+                    case Publish(events=events):
+                        self.audience.on_publish(events)
+                    case ReportStatus(change=change):
+                        self.audience.on_status(change)
+                    case Count(metric=metric, amount=amount):
+                        self.audience.on_count(metric, amount)
+                    case _:
+                        pass
+
+    def minute(self, now: float, version: int) -> None:
+        number = version % 10
+        self.rows[number] = Ticket.model_validate(row(number, version))
+        self.feed(RowChanged(self.rows[number], AT, AT), now)
+        for timer, deadline in tuple(self.deadlines.items()):
+            if deadline <= now + 60 and timer is not Timer.STALE:
+                del self.deadlines[timer]
+                self.feed(TimerFired(timer), max(now, deadline))
+        self.stream.take_all()
+
+
+def test_idle_stores_do_not_grow_in_an_hour() -> None:
+    stores = [Simulated() for _ in range(100)]
+    held: list[int] = []
+    tracemalloc.start()
+    for minute in range(1, 91):
+        for store in stores:
+            store.minute(60.0 * minute, 1 + minute)
+        if minute % 30 == 0:
+            gc.collect()
+            held.append(tracemalloc.get_traced_memory()[0])
+    tracemalloc.stop()
+    assert all(store.engine.status is StoreStatus.LIVE for store in stores)
+    report = Table("store_hour")
+    report.most("memory after 90 against 30 simulated minutes", held[2] / held[0], "x", 1.25)
+    report.most("memory after 90 against 60 simulated minutes", held[2] / held[1], "x", 1.15)
     report.finish()
