@@ -218,8 +218,8 @@ async def test_without_realtime_it_polls_and_comes_back(
         await expect(side.page.locator("#banner")).to_be_hidden()
     await ada.choose(ticket, "Nobody")
     await ben.sees(ticket, within="#pool-list")
-    await expect(ada.page.locator(".dot-reads").first).to_be_attached()
-    await expect(ada.page.locator(".dot-realtime").first).to_be_attached()
+    await expect(ben.page.locator(".dot-reads").first).to_be_attached()
+    await expect(ben.page.locator(".dot-realtime").first).to_be_attached()
 
 
 async def test_without_the_dashboard_a_wish_is_kept_and_sent_later(
