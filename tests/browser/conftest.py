@@ -4,7 +4,6 @@ Environment:
     JAMESTRONIC_CHROMIUM: The browser's program, where it is not on the PATH.
     JAMESTRONIC_BROWSER=required: No browser is a failure, not a skip (for CI).
     JAMESTRONIC_SCREENSHOTS: Where the pictures go; by default ``build/screenshots``.
-    JAMESTRONIC_AXE: ``axe.min.js``, where it is not in ``node_modules``.
 """
 
 from __future__ import annotations
@@ -29,15 +28,17 @@ from examples.dashboard.app import Demo, make_app
 from examples.dashboard.desks import Desks
 from examples.dashboard.main import Server, demo_people, switch_realtime
 from examples.dashboard.scene import set_scene
-from fault_proxy import FaultProxy
+from fault_proxy import Fault, FaultProxy
 from playwright.async_api import Browser, BrowserContext, Locator, Page, async_playwright, expect
 
-from jamestronic_sdk import JamesTronic, Settings, Ticket
+from jamestronic_sdk import JamesTronic, Settings, Ticket, Tickets
 from jamestronic_sdk.local.seed import DEMO_PASSWORD, seed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
     from uuid import UUID
+
+    from examples.dashboard.desks import Desk
 
     from jamestronic_sdk.local.stack import LocalSupabase
 
@@ -93,9 +94,7 @@ def screenshots() -> Path:
 @pytest.fixture(scope="session")
 def axe() -> str:
     """The accessibility checker's source."""
-    path = ROOT / "node_modules" / "axe-core" / "axe.min.js"
-    named = os.environ.get("JAMESTRONIC_AXE")
-    return Path(named or path).read_text(encoding="utf-8")
+    return (ROOT / "node_modules" / "axe-core" / "axe.min.js").read_text(encoding="utf-8")
 
 
 # --- the workshop and its dashboard -------------------------------------------------------------------
@@ -146,6 +145,25 @@ class Dashboard:
     people: dict[str, tuple[str, list[dict[str, Any]]]] = field(default_factory=dict)
     """Name -> address and cookies of a desk that tests share: signing in is not what they are about."""
 
+    def desk(self, name: str) -> Desk:
+        """The desk that the tests share."""
+        address = self.people[name][0]
+        return next(desk for desk in self.desks._desks.values() if f"/d/{desk.id}/" in address)
+
+    def before(
+        self, patch: pytest.MonkeyPatch, name: str, call: str, act: Callable[[], Awaitable[object]]
+    ) -> None:
+        """Do something each time when that desk is about to ask the project for this, and not sooner."""
+        tickets = self.desk(name)._jt.tickets
+        real = getattr(Tickets, call)
+
+        async def late(self: Tickets[Any], *args: Any, **named: Any) -> Any:
+            if self is tickets:
+                await act()
+            return await real(self, *args, **named)
+
+        patch.setattr(Tickets, call, late)
+
 
 @asynccontextmanager
 async def running(workshop: Workshop, project_url: str) -> AsyncIterator[Dashboard]:
@@ -176,13 +194,24 @@ class BadLine:
     proxy: FaultProxy
     dashboard: Dashboard
 
+    def mend(self) -> None:
+        """The project is reached, but for Realtime."""
+        self.proxy.heal()
+        self.proxy.inject("/realtime/", Fault("no realtime", status=503))
+
+    def tear(self) -> None:
+        """No answer of the data API arrives, whether the work was done or not."""
+        self.proxy.inject("/rest/", Fault("refused", status=503), Fault("lost", status=503, does_work=True))
+
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def bad_line(workshop: Workshop) -> AsyncIterator[BadLine]:
-    """Behind a proxy that knows no Realtime, and whose data API fails as ``rate`` says."""
+    """Behind a proxy that knows no Realtime, and whose data API fails when it is torn."""
     proxy = FaultProxy(workshop.stack.url, random.Random(7))  # noqa: S311 - faults by chance, the same each time
     async with proxy.serving(), running(workshop, proxy.url) as dashboard:
-        yield BadLine(proxy, dashboard)
+        line = BadLine(proxy, dashboard)
+        line.mend()
+        yield line
 
 
 @pytest_asyncio.fixture(loop_scope="session")

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from examples.dashboard.desks import Desk
 
-    from jamestronic_sdk import TicketStore
     from conftest import Workshop
+    from jamestronic_sdk import Ticket, TicketStore
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -46,6 +46,10 @@ async def store_that_is(desk: Desk, status: StoreStatus) -> TicketStore:
     return store
 
 
+async def until_known(store: TicketStore, ticket: Ticket) -> None:
+    await store.wait_for(lambda store: ticket.id in store.tickets, timeout=20)
+
+
 async def test_the_live_view_rests_while_nobody_looks_and_catches_up_when_somebody_does(
     workshop: Workshop, desk: Desk
 ) -> None:
@@ -58,7 +62,7 @@ async def test_the_live_view_rests_while_nobody_looks_and_catches_up_when_somebo
             board = await next_board(window)
             assert board["tickets"]
             assert board["sync"]["kind"] == "loading"
-            await store.wait_for(lambda store: missed.id in store.tickets, timeout=20)
+            await until_known(store, missed)
             assert await store_that_is(desk, StoreStatus.LIVE) is store
         await store_that_is(desk, StoreStatus.PAUSED)
         assert store.transport is None
