@@ -35,7 +35,7 @@ from jamestronic_sdk import JamesTronic, Settings, Ticket, Tickets
 from jamestronic_sdk.local.seed import DEMO_PASSWORD, seed
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
     from uuid import UUID
 
     from examples.dashboard.desks import Desk
@@ -52,6 +52,7 @@ ARGUMENTS = (
     "--disable-component-update",
     "--disable-sync",
 )
+PASSED = pytest.StashKey[bool]()
 DESKTOP = {"width": 1280, "height": 800}
 PHONE = {"width": 360, "height": 740}
 POLL = 1.0
@@ -73,6 +74,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(
                     pytest.mark.skip(reason=f"no Chromium: none of {', '.join(PROGRAMS)} (expected)")
                 )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Tell the fixtures how the test went."""
+    report = yield
+    if report.when == "call":
+        item.stash[PASSED] = report.passed
+    return report
 
 
 @pytest.fixture(scope="session")
@@ -144,6 +154,8 @@ class Dashboard:
     desks: Desks
     people: dict[str, tuple[str, list[dict[str, Any]]]] = field(default_factory=dict)
     """Name -> address and cookies of a desk that tests share: signing in is not what they are about."""
+    idle: dict[tuple[str, bool], Side] = field(default_factory=dict)
+    """Windows of earlier tests, by name and size: making one takes longer than going to a page."""
 
     def desk(self, name: str) -> Desk:
         """The desk that the tests share."""
@@ -222,6 +234,7 @@ async def cut_realtime(
     yield workshop.stack.cut_realtime
     await workshop.stack.restore_realtime()
     dashboard.people.clear()
+    dashboard.idle.clear()
 
 
 # --- people -------------------------------------------------------------------------------------------
@@ -242,11 +255,21 @@ class Side:
     def __init__(self, name: str, page: Page) -> None:
         self.name = name
         self.page = page
+        self.address = ""
+        """Of the shared desk whose window it is; a later test may have it then."""
         self.complaints: list[str] = []
         self.expected: list[str] = []
         """Patterns of complaints that belong to the test, such as a refused request."""
         page.on("console", self._on_console)
         page.on("pageerror", lambda error: self.complaints.append(f"uncaught: {error}"))
+
+    async def put_away(self) -> None:
+        """As if nothing had been done with the window."""
+        await self.page.unroute_all()
+        await self.page.emulate_media(color_scheme="light")
+        await self.page.goto("about:blank")
+        self.complaints.clear()
+        self.expected.clear()
 
     def _on_console(self, message: Any) -> None:
         if message.type in {"error", "warning"}:
@@ -328,11 +351,20 @@ class People:
         known = self._dashboard.people.get(name)
         if known is None:
             side = await self.sign_in(await self.at_the_door(**options), FULL_NAMES[name])
-            self._dashboard.people[name] = (side.page.url, await side.page.context.cookies())
+            side.address, side.name = side.page.url, name
+            self._dashboard.people[name] = (side.address, await side.page.context.cookies())
             return side
-        context = await self.context(**options)
-        await context.add_cookies(known[1])
-        side = await self.window(name, context)
+        key = (name, options.get("is_phone", False))
+        side = self._dashboard.idle.pop(key, None)
+        if side is None:
+            context = await self.context(**options)
+            await context.add_cookies(known[1])
+            side = await self.window(name, context)
+            side.address = known[0]
+        else:
+            self.sides.append(side)
+            self._contexts.append(side.page.context)
+            await side.page.goto(known[0])
         await side.is_connected("live")
         return side
 
@@ -348,13 +380,20 @@ class People:
         self._pictured.add(side)
         await side.page.screenshot(path=self._pictures / f"{self._test}-{side.name}-{what}.png")
 
-    async def leave(self) -> None:
-        """Keep what everybody saw at the end, and close."""
+    async def leave(self, *, is_good: bool) -> None:
+        """Where something went wrong keep what everybody saw at the end; close what no later test may have."""
         for side in self.sides:
-            if not side.page.is_closed() and side not in self._pictured:
+            if not side.page.is_closed() and side not in self._pictured and not is_good:
                 await self.picture(side, "end")
         for context in self._contexts:
-            await context.close()
+            side = next((one for one in self.sides if [one.page] == context.pages), None)
+            known = None if side is None else self._dashboard.people.get(side.name)
+            if side is None or known is None or side.address != known[0] or not is_good:
+                await context.close()
+                continue
+            is_phone = side.page.viewport_size == PHONE
+            await side.put_away()
+            self._dashboard.idle[side.name, is_phone] = side
 
 
 FULL_NAMES = {
@@ -373,5 +412,6 @@ async def people(
     test = re.sub(r"\W+", "-", request.node.name.removeprefix("test_")).strip("-")
     people = People(browser, dashboard, screenshots, test)
     yield people
-    await people.leave()
-    assert {side.name: side.unexpected for side in people.sides if side.unexpected} == {}
+    complaints = {side.name: side.unexpected for side in people.sides if side.unexpected}
+    await people.leave(is_good=not complaints and request.node.stash.get(PASSED, False))
+    assert complaints == {}
