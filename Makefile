@@ -40,6 +40,10 @@ node_modules/.ready: package.json package-lock.json
 demo: setup ## Run the main job on an ephemeral local stack; KEEP=1 stays up for playing
 	$(BIN)/python examples/demo.py $(if $(KEEP),--keep)
 
+.PHONY: dashboard
+dashboard: setup ## Open the web dashboard; ARGS="--port 0 --ephemeral"
+	$(BIN)/python examples/dashboard --open $(ARGS)
+
 .PHONY: test
 test: setup ## Run every test layer on the real local stack
 	$(BIN)/pytest $(PYTEST_ARGS)

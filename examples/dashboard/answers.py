@@ -19,6 +19,7 @@ from jamestronic_sdk import (
     RateLimitedError,
     ServerError,
     SessionExpiredError,
+    StoreError,
     TransportError,
 )
 
@@ -58,6 +59,7 @@ _ANSWERS: Final[tuple[tuple[type[JamesTronicError], Answer], ...]] = (
     (RateLimitedError, Answer(429, "unavailable", "Too many tries. Please wait a moment.")),
     (TransportError, Answer(503, "unavailable", "The workshop's server doesn't answer right now.")),
     (ServerError, Answer(503, "unavailable", "The workshop's server has trouble right now.")),
+    (StoreError, Answer(503, "unavailable", "The tickets are not there yet. Please try again.")),
 )
 _OTHER: Final = Answer(500, "unavailable", "That didn't work. It has been noted.")
 _TAKEN: Final = Answer(409, "conflict", "Somebody was a moment faster: this ticket is taken.")

@@ -16,11 +16,10 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from typing_extensions import override
 
-from jamestronic_sdk import ConflictError, JamesTronicError, NotFoundError, Role, Ticket
+from jamestronic_sdk import JamesTronicError, Role
 
-from . import wire
 from .answers import Answer, answer
-from .commands import COMMANDS, Command
+from .commands import COMMANDS
 from .desks import Desk, Desks, FullError, Window
 from .security import COOKIE, SecurityHeaders, give_key, is_ours, read_body, take_key
 
@@ -29,8 +28,6 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
     from starlette.types import Receive, Scope, Send
-
-    from .wire import Json
 
 STATIC: Final = Path(__file__).parent / "static"
 _PAGES: Final[dict[str, str]] = {
@@ -109,7 +106,6 @@ class Dashboard:
             Route("/d/{desk}/", self.page),
             Route("/d/{desk}/events", self.events),
             Route("/d/{desk}/api/command", self.command, methods=["POST"]),
-            Route("/d/{desk}/api/refresh", self.refresh, methods=["POST"]),
             Route("/d/{desk}/api/realtime", self.realtime, methods=["POST"]),
             Route("/d/{desk}/api/sign-out", self.sign_out, methods=["POST"]),
             Mount("/static", _Static(directory=STATIC)),
@@ -165,7 +161,7 @@ class Dashboard:
         return _error(_FULL) if desk.is_full else _Events(Window(desk))
 
     async def command(self, request: Request) -> Response:
-        """Carry out what the person wishes; answers the rows as they are now."""
+        """Carry out what the person wishes; what came of it is told to all windows by their streams."""
         desk = self._desk(request)
         if desk is None or not is_ours(request):
             return _error(_OUT if desk is None else _FOREIGN)
@@ -176,18 +172,8 @@ class Dashboard:
         try:
             row = await wish.carry_out(desk.live)
         except JamesTronicError as error:
-            told = answer(error)
-            return JSONResponse({**told.content(), **await _truth(desk, wish, error)}, told.status)
-        desk.live.wrote()
-        return JSONResponse(_rows(desk, row))
-
-    async def refresh(self, request: Request) -> Response:
-        """The page came back from the background: read now."""
-
-        async def act(desk: Desk, _body: bytes) -> None:
-            desk.live.wake()
-
-        return await self._act(request, act)
+            return _error(answer(error))
+        return JSONResponse({"label": row.label, "version": row.version})
 
     async def realtime(self, request: Request) -> Response:
         """Cut Realtime of the local stack, or bring it back: to see what happens."""
@@ -229,26 +215,6 @@ class Dashboard:
 
 def _error(told: Answer) -> Response:
     return JSONResponse(told.content(), told.status)
-
-
-def _rows(desk: Desk, row: Ticket) -> Json:
-    """A row for the page, or that it is not on that page any more."""
-    if desk.live.shows(row):
-        return {"tickets": [wire.ticket(row)], "removed": []}
-    return {"tickets": [], "removed": [{"id": str(row.id), "version": row.version}]}
-
-
-async def _truth(desk: Desk, wish: Command, error: JamesTronicError) -> Json:
-    """After a lost race: the row as it is, so that the page shows it at once."""
-    if wish.about is None or not isinstance(error, ConflictError | NotFoundError):
-        return {}
-    try:
-        return _rows(desk, await desk.live.current(wish.about))
-    except NotFoundError:
-        version = error.current_version if isinstance(error, ConflictError) else None
-        return {"tickets": [], "removed": [{"id": str(wish.about), "version": version}]}
-    except JamesTronicError:
-        return {}
 
 
 class _Static(StaticFiles):

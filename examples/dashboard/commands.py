@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Annotated, ClassVar, Final, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Final, Literal, TypedDict
 from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
     from .live import Live
 
 
+class _AsSeen(TypedDict):
+    expected_version: int | None
+    idempotency_key: UUID
+
+
 class Command(BaseModel):
     """One wish of a person."""
 
     model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
-
-    @property
-    def about(self) -> UUID | None:
-        """The ticket that it concerns."""
-        return None
 
     @abstractmethod
     async def carry_out(self, live: Live) -> Ticket:
@@ -54,10 +54,8 @@ class _Change(Command):
     key: UUID
     """The same when the page repeats the wish after a lost connection: it is not done twice."""
 
-    @property
-    @override
-    def about(self) -> UUID | None:
-        return self.ticket_id
+    def _as_seen(self) -> _AsSeen:
+        return {"expected_version": self.version, "idempotency_key": self.key}
 
 
 class Assign(_Change):
@@ -68,7 +66,7 @@ class Assign(_Change):
 
     @override
     async def carry_out(self, live: Live) -> Ticket:
-        return await live.assign(self.ticket_id, self.technician_id, self.version, self.key)
+        return await live.commands.assign(self.ticket_id, self.technician_id, **self._as_seen())
 
 
 class Unassign(_Change):
@@ -78,7 +76,7 @@ class Unassign(_Change):
 
     @override
     async def carry_out(self, live: Live) -> Ticket:
-        return await live.unassign(self.ticket_id, self.version, self.key)
+        return await live.commands.unassign(self.ticket_id, **self._as_seen())
 
 
 class Claim(_Change):
@@ -88,7 +86,7 @@ class Claim(_Change):
 
     @override
     async def carry_out(self, live: Live) -> Ticket:
-        return await live.claim(self.ticket_id, self.version, self.key)
+        return await live.commands.claim(self.ticket_id, **self._as_seen())
 
 
 class Release(_Change):
@@ -98,7 +96,7 @@ class Release(_Change):
 
     @override
     async def carry_out(self, live: Live) -> Ticket:
-        return await live.release(self.ticket_id, self.version, self.key)
+        return await live.commands.release(self.ticket_id, **self._as_seen())
 
 
 class SetStatus(_Change):
@@ -109,7 +107,7 @@ class SetStatus(_Change):
 
     @override
     async def carry_out(self, live: Live) -> Ticket:
-        return await live.set_status(self.ticket_id, self.status, self.version, self.key)
+        return await live.commands.set_status(self.ticket_id, self.status, **self._as_seen())
 
 
 class Schedule(_Change):
@@ -121,7 +119,9 @@ class Schedule(_Change):
 
     @override
     async def carry_out(self, live: Live) -> Ticket:
-        return await live.schedule(self.ticket_id, self.transporter_id, self.at, self.version, self.key)
+        return await live.commands.schedule_transport(
+            self.ticket_id, self.transporter_id, self.at, **self._as_seen()
+        )
 
 
 class Move(_Change):
@@ -132,7 +132,7 @@ class Move(_Change):
 
     @override
     async def carry_out(self, live: Live) -> Ticket:
-        return await live.move(self.ticket_id, self.at, self.version)
+        return await live.commands.update(self.ticket_id, scheduled_at=self.at, expected_version=self.version)
 
 
 AnyCommand = Annotated[

@@ -1,8 +1,8 @@
 """Who is signed in: one desk per sign-in, with one client, one live view and any number of windows.
 
 Promises:
-    The client stays signed in while its desk lives; the live view is open only while somebody looks, and
-    for ``GRACE`` after the last window closed. Leaving ``Desks`` ends everything.
+    Client and live view last as long as their desk; nothing is asked while no window is open. Leaving
+    ``Desks`` ends everything.
     A window that reads too slowly gets the newest state instead of what it missed.
 
 Never:
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 _log: Final = logging.getLogger("dashboard")
 
-GRACE: Final = 30.0
-"""Seconds that a live view waits for its person to come back: a reload, a tunnel."""
+REST: Final = 30.0
+"""Seconds without a window after which a live view asks nothing more: longer than a reload or a tunnel."""
 IDLE: Final = 8 * 3600.0
 """Seconds without a window after which a desk is cleared: a working day."""
 PULSE: Final = 2.0
@@ -102,7 +102,7 @@ class Desk:
         """In the address of the person's pages."""
         self.key: Final = secrets.token_urlsafe(32)
         """In the cookie."""
-        self.live: Final = Live(jt, desks.poll_interval, self.tell)
+        self.live: Final = Live(jt, desks.poll_interval, desks.background_delay, self.tell)
         self.me: Final = jt.auth.me
         self._jt: Final = jt
         self._desks: Final = desks
@@ -144,13 +144,16 @@ class Desk:
     def open_window(self, window: Window) -> None:
         """Begin with the board."""
         self._windows.add(window)
+        self.live.watch(is_watched=True)
         window.put(wire.message("board", self.board()))
         self._changed.set()
         self._desks.tell_online()
 
     def close_window(self, window: Window) -> None:
-        """Tell it nothing any more."""
+        """Tell it nothing any more; pages that nobody sees let go of their window, too."""
         self._windows.discard(window)
+        if not self._windows:
+            self.live.watch(is_watched=False)
         self._changed.set()
         self._desks.tell_online()
 
@@ -165,24 +168,17 @@ class Desk:
         self._changed.set()
 
     async def run(self) -> None:
-        """Keep the live view open while somebody looks, until the session ends or nobody came for long."""
-        while await self._until(lambda: self._is_over or bool(self._windows), IDLE) and not self._is_over:
-            async with asyncio.TaskGroup() as tasks:
-                live = tasks.create_task(self.live.run(), name="dashboard-live")
-                live.add_done_callback(self._live_ended)
-                pulse = tasks.create_task(self._pulse(), name="dashboard-pulse")
-                await self._everybody_left()
-                live.cancel()
-                pulse.cancel()
+        """Keep the live view until the session ends, or nobody came for long."""
+        async with asyncio.TaskGroup() as tasks:
+            live = tasks.create_task(self.live.run(), name="dashboard-live")
+            live.add_done_callback(self._live_ended)
+            pulse = tasks.create_task(self._pulse(), name="dashboard-pulse")
+            while await self._until(lambda: self._is_over or bool(self._windows), IDLE) and not self._is_over:
+                await self._until(lambda: self._is_over or not self._windows, None)
+            live.cancel()
+            pulse.cancel()
         self.tell("closed", {})
         self.end_windows()
-
-    async def _everybody_left(self) -> None:
-        """Wait until no window is open and none comes back for a while."""
-        while not self._is_over:
-            await self._until(lambda: self._is_over or not self._windows, None)
-            if not await self._until(lambda: self._is_over or bool(self._windows), self._desks.grace):
-                return
 
     async def _until(self, predicate: Callable[[], bool], seconds: float | None) -> bool:
         """Whether it became true in time."""
@@ -215,12 +211,14 @@ class Desks:
     Args:
         settings: Of the project.
         poll_interval: Seconds between reads of a live view while Realtime is down.
-        grace: Seconds that a live view waits for its person to come back.
+        background_delay: Seconds without a window after which a live view asks nothing more.
     """
 
-    def __init__(self, settings: Settings, *, poll_interval: float = 10.0, grace: float = GRACE) -> None:
+    def __init__(
+        self, settings: Settings, *, poll_interval: float = 10.0, background_delay: float = REST
+    ) -> None:
         self.poll_interval: Final = poll_interval
-        self.grace: Final = grace
+        self.background_delay: Final = background_delay
         self._settings: Final = settings
         self._desks: dict[str, Desk] = {}
         self._tasks: Final = asyncio.TaskGroup()

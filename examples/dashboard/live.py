@@ -1,7 +1,8 @@
 """The only module that touches the TicketStore: one live view per person, shared by that person's windows.
 
 Promises:
-    ``board`` answers the newest consistent state at any time. Whatever happens after that is told, once.
+    ``board`` answers the picture that was told last, and each message after it what differs from there, so
+    that a window that applies them in order shows what the store shows.
     A store that can't be opened is tried again until somebody cancels; ``sync`` says so meanwhile.
 """
 
@@ -12,16 +13,15 @@ from collections import Counter, deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from jamestronic_sdk import FreshnessKind, JamesTronicError, Source, View, ViewKind
+from jamestronic_sdk import JamesTronicError, Source, StoreClosedError, StoreStatus, View, ViewKind
 
 from . import wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from datetime import datetime
     from uuid import UUID
 
-    from jamestronic_sdk import JamesTronic, Profile, Ticket, TicketEvent, TicketStore
+    from jamestronic_sdk import JamesTronic, Profile, StoreChange, StoreCommands, Ticket, TicketStore
 
     from .wire import Json
 
@@ -29,6 +29,10 @@ RETRY: Final = 2.0
 """Seconds until a store that could not be opened is tried again."""
 READY_TIMEOUT: Final = 10.0
 """Seconds for the first state; a page that waits says that it is loading."""
+REDRAW: Final = 0.05
+"""Seconds between messages to the windows, at least; what happens in between goes together."""
+SETTLE_TIMEOUT: Final = 5.0
+"""Seconds that a new ticket's answer waits for the live view to know it."""
 POINTS: Final = 120
 """Latencies that a new window's chart begins with."""
 
@@ -39,18 +43,27 @@ class Live:
     Args:
         jt: Signed in as that person.
         poll_interval: Seconds between reads while Realtime is down.
+        background_delay: Seconds without a window until nothing is asked any more.
         tell: Takes the name and the content of each message for the windows.
     """
 
-    def __init__(self, jt: JamesTronic, poll_interval: float, tell: Callable[[str, Json], None]) -> None:
+    def __init__(
+        self,
+        jt: JamesTronic,
+        poll_interval: float,
+        background_delay: float,
+        tell: Callable[[str, Json], None],
+    ) -> None:
         self._jt: Final = jt
         self._poll_interval: Final = poll_interval
+        self._background_delay: Final = background_delay
         self._tell: Final = tell
         self._store: TicketStore | None = None
+        self._shown: StoreChange | None = None
+        self._is_watched = False
         self._trouble: str | None = None
         self._people: list[Profile] = []
         self._asked_for: Final[set[UUID]] = set()
-        self._woken: Final = asyncio.Event()
         self._points: Final[deque[Json]] = deque(maxlen=POINTS)
         self._me: Final = jt.auth.me
         own = View.of_role(self._me.role, self._me.profile_id)
@@ -61,13 +74,12 @@ class Live:
     # --- reading -----------------------------------------------------------------------------------
 
     def board(self) -> Json:
-        """Everything that a window needs to begin."""
-        rows = () if self._store is None else self._store.tickets.values()
+        """Everything that a window needs to begin; ``tickets`` is None before the first state."""
+        shown = self._shown
         return {
             "me": wire.me(self._me),
             "people": wire.people(self._people),
-            "is_loading": self._store is None,
-            "tickets": [wire.ticket(row) for row in rows],
+            "tickets": None if shown is None else list(map(wire.ticket_of(shown), shown.tickets.values())),
             "points": list(self._points),
             "sync": self.sync(),
         }
@@ -76,13 +88,17 @@ class Live:
         """How changes are learned right now, and how old the data may be."""
         store = self._store
         if store is None:
-            return {"status": "connecting", "kind": "loading", "age": None, "reason": self._trouble}
+            return {"kind": "loading", "age": None, "reason": self._trouble, "is_loading": True}
         fresh = store.freshness
+        # Who comes back after a pause gets the view of before it at once, while it is read anew.
+        is_resuming = store.status is StoreStatus.CONNECTING and store.is_loading
+        kind = "loading" if is_resuming or store.status is StoreStatus.PAUSED else str(fresh.kind)
         return {
-            "status": str(store.status),
-            "kind": str(fresh.kind),
+            "kind": kind,
             "age": fresh.age,
-            "reason": fresh.reason or store.status_reason,
+            "reason": None if kind == "loading" else fresh.reason,
+            "is_loading": store.is_loading,
+            "transport": None if store.transport is None else str(store.transport),
             "poll_interval": self._poll_interval,
             "sources": self._sources(store),
         }
@@ -93,124 +109,79 @@ class Live:
             try:
                 await self._load_people()
                 async with self._jt.ticket_store(
-                    self._view, poll_interval=self._poll_interval, ready_timeout=READY_TIMEOUT
+                    self._view,
+                    poll_interval=self._poll_interval,
+                    background_delay=self._background_delay,
+                    ready_timeout=READY_TIMEOUT,
                 ) as store:
                     await self._follow(store)
             except JamesTronicError as error:
                 self._trouble = str(error)
             finally:
-                self._store = None
+                self._store = self._shown = None
             self._tell("sync", self.sync())
             await asyncio.sleep(RETRY)
 
-    def wake(self) -> None:
-        """A window came back from the background: read now, without making it wait."""
-        self._woken.set()
-
-    def wrote(self) -> None:
-        """A write got through: if reads were waiting for better times, these have come."""
-        if self._store is not None and self._store.freshness.kind is FreshnessKind.STALE:
-            self.wake()
+    def watch(self, *, is_watched: bool) -> None:
+        """A window opened or came back, or none is left that anybody sees."""
+        self._is_watched = is_watched
+        if self._store is not None:
+            with suppress(StoreClosedError):
+                (self._store.foreground if is_watched else self._store.background)()
 
     # --- writing -----------------------------------------------------------------------------------
 
-    def shows(self, row: Ticket) -> bool:
-        """Whether the row belongs on this person's page."""
-        return self._view.contains(row)
+    @property
+    def commands(self) -> StoreCommands:
+        """The person's commands, shown to all windows at once.
 
-    async def current(self, ticket_id: UUID) -> Ticket:
-        """The row as it is in the database now; NotFoundError when this person may not see it."""
-        return await self._jt.tickets.get(ticket_id)
+        Raises:
+            StoreClosedError: There is no live view at the moment.
+        """
+        if self._store is None:
+            raise StoreClosedError("The live view is not open.")
+        return self._store.commands
 
     async def create(self, **fields: object) -> Ticket:
         """Open a ticket; a customer's own is theirs."""
         if self._view.kind is ViewKind.CUSTOMER:
             fields["customer_id"] = self._me.profile_id
-        return await self._jt.tickets.create(**fields)
-
-    async def assign(self, ticket_id: UUID, technician_id: UUID, version: int | None, key: UUID) -> Ticket:
-        """Give the ticket to a technician."""
-        return await self._jt.tickets.assign(
-            ticket_id, technician_id, expected_version=version, idempotency_key=key
-        )
-
-    async def unassign(self, ticket_id: UUID, version: int | None, key: UUID) -> Ticket:
-        """Put the ticket back into the pool."""
-        return await self._jt.tickets.unassign(ticket_id, expected_version=version, idempotency_key=key)
-
-    async def claim(self, ticket_id: UUID, version: int | None, key: UUID) -> Ticket:
-        """Take a ticket from the pool."""
-        return await self._jt.tickets.claim(ticket_id, expected_version=version, idempotency_key=key)
-
-    async def release(self, ticket_id: UUID, version: int | None, key: UUID) -> Ticket:
-        """Give an own ticket back to the pool."""
-        return await self._jt.tickets.release(ticket_id, expected_version=version, idempotency_key=key)
-
-    async def set_status(self, ticket_id: UUID, status: str, version: int | None, key: UUID) -> Ticket:
-        """Move the ticket on."""
-        return await self._jt.tickets.set_status(
-            ticket_id, status, expected_version=version, idempotency_key=key
-        )
-
-    async def schedule(
-        self, ticket_id: UUID, transporter_id: UUID, at: datetime, version: int | None, key: UUID
-    ) -> Ticket:
-        """Have the device moved."""
-        return await self._jt.tickets.schedule_transport(
-            ticket_id, transporter_id, at, expected_version=version, idempotency_key=key
-        )
-
-    async def move(self, ticket_id: UUID, at: datetime, version: int | None) -> Ticket:
-        """Another time for the transporter's own round."""
-        return await self._jt.tickets.update(ticket_id, scheduled_at=at, expected_version=version)
+        row = await self._jt.tickets.create(**fields)
+        if self._store is not None:
+            with suppress(JamesTronicError):  # it was created, whatever the view knows
+                await self._store.settled(row, row.version, timeout=SETTLE_TIMEOUT)
+        return row
 
     # --- inside ------------------------------------------------------------------------------------
 
     async def _follow(self, store: TicketStore) -> None:
         """Tell everything that the store says, until it closes."""
-        events = store.events()
         self._store, self._trouble = store, None
-        self._tell("board", self.board())
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._follow_statuses(store), name="dashboard-statuses")
-            waker = tasks.create_task(self._refresh_when_woken(store), name="dashboard-waker")
-            try:
-                async for event in events:
-                    await self._take(event)
-            except JamesTronicError as error:
-                self._trouble = str(error)
-            waker.cancel()
+        self.watch(is_watched=self._is_watched)
+        async for change in store.changes(interval=REDRAW):
+            before, self._shown = self._shown, change
+            if before is None:
+                self._tell("board", self.board())
+                continue
+            events = [wire.event(event) for event in change.events]
+            self._points.extend(
+                {key: said[key] for key in ("at", "source", "latency")}
+                for said in events
+                if said["latency"] is not None
+            )
+            self._tell("changes", {**wire.difference(before, change), "events": events, "sync": self.sync()})
+            await self._introduce([event.ticket for event in change.events])
 
-    async def _follow_statuses(self, store: TicketStore) -> None:
-        try:
-            async for _ in store.statuses():
-                self._tell("sync", self.sync())
-        except JamesTronicError as error:
-            self._trouble = str(error)
-
-    async def _refresh_when_woken(self, store: TicketStore) -> None:
-        while True:
-            await self._woken.wait()
-            self._woken.clear()
-            with suppress(JamesTronicError):  # the store goes on by itself, and its freshness says how it is
-                await store.refresh()
-            self._tell("sync", self.sync())
-
-    async def _take(self, event: TicketEvent) -> None:
-        said = wire.event(event)
-        if event.latency is not None:
-            self._points.append({key: said[key] for key in ("at", "source", "latency")})
-        gone = [] if event.is_in_view else [{"id": said["id"], "version": said["version"]}]
-        rows = [wire.ticket(event.ticket)] if event.is_in_view else []
-        self._tell("changes", {"tickets": rows, "removed": gone, "events": [said], "sync": self.sync()})
-        await self._introduce(event.ticket)
-
-    async def _introduce(self, row: Ticket) -> None:
-        """Somebody new may have become visible with the ticket, such as its customer."""
-        if self._view.kind is not ViewKind.OVERVIEW and not self._view.is_mine(row):
-            return
-        named = {row.customer_id, row.assigned_technician_id, row.assigned_transporter_id}
-        unknown = {one for one in named if one} - {one.id for one in self._people} - self._asked_for
+    async def _introduce(self, rows: list[Ticket]) -> None:
+        """Somebody new may have become visible with a ticket, such as its customer."""
+        named = {
+            one
+            for row in rows
+            if self._view.kind is ViewKind.OVERVIEW or self._view.is_mine(row)
+            for one in (row.customer_id, row.assigned_technician_id, row.assigned_transporter_id)
+            if one is not None
+        }
+        unknown = named - {one.id for one in self._people} - self._asked_for
         if not unknown:
             return
         self._asked_for.update(unknown)
@@ -226,17 +197,8 @@ class Live:
 
     @staticmethod
     def _sources(store: TicketStore) -> Json:
-        """Events and latencies by how they were learned."""
+        """How many events each source told."""
         counts: Counter[str] = Counter()
         for (_, source), count in store.metrics.events.items():
             counts[str(source)] += count
-        summaries = store.metrics.latencies
-        return {
-            str(source): {
-                "count": counts[source],
-                "p50": summaries[source].p50 if source in summaries else None,
-                "p95": summaries[source].p95 if source in summaries else None,
-            }
-            for source in Source
-            if counts[source]
-        }
+        return {str(source): counts[source] for source in Source if counts[source]}

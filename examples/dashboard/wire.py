@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from jamestronic_sdk import Source
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from datetime import datetime
 
-    from jamestronic_sdk import Me, Profile, Ticket, TicketEvent
+    from jamestronic_sdk import Me, Profile, StoreChange, Ticket, TicketEvent
 
 Json: TypeAlias = dict[str, Any]
 
@@ -32,10 +34,30 @@ def message(name: str, data: Json) -> bytes:
     return f"event: {name}\ndata: {json.dumps(data, ensure_ascii=False, separators=(',', ':'))}\n\n".encode()
 
 
-def ticket(row: Ticket) -> Json:
+def difference(before: StoreChange, now: StoreChange) -> Json:
+    """What makes the one picture the other: rows as they are now, and the ids of those that left."""
+    answered_or_begun = before.pending ^ now.pending
+    changed = [
+        row
+        for row in now.tickets.values()
+        if row is not before.tickets.get(row.id) or row.id in answered_or_begun
+    ]
+    return {
+        "tickets": list(map(ticket_of(now), changed)),
+        "removed": [str(one) for one in before.tickets if one not in now.tickets],
+    }
+
+
+def ticket_of(picture: StoreChange) -> Callable[[Ticket], Json]:
+    """Makes a picture's rows JSON."""
+    return lambda row: _ticket(row, is_pending=row.id in picture.pending)
+
+
+def _ticket(row: Ticket, *, is_pending: bool) -> Json:
     """A ticket, with ids for people: the page knows their names."""
     return {
         "id": str(row.id),
+        "pending": "sending" if is_pending else None,
         **{name: getattr(row, name) for name in _COLUMNS},
         "status": str(row.status),
         "priority": str(row.priority),
@@ -59,9 +81,11 @@ def event(happened: TicketEvent) -> Json:
         "status": str(happened.ticket.status),
         "technician": _text(happened.ticket.assigned_technician_id),
         "changes": sorted(happened.changes),
+        "in_view": happened.is_in_view,
         "at": _moment(happened.observed_at),
         "source": str(happened.source),
-        "latency": happened.latency,
+        # An own write is known before it could arrive: that is no speed.
+        "latency": None if happened.source is Source.OWN_WRITE else happened.latency,
     }
 
 

@@ -4,7 +4,6 @@ Environment:
     JAMESTRONIC_CHROMIUM: The browser's program, where it is not on the PATH.
     JAMESTRONIC_BROWSER=required: No browser is a failure, not a skip (for CI).
     JAMESTRONIC_SCREENSHOTS: Where the pictures go; by default ``build/screenshots``.
-    JAMESTRONIC_AXE: ``axe.min.js``, where it is not in ``node_modules``.
 """
 
 from __future__ import annotations
@@ -29,15 +28,17 @@ from examples.dashboard.app import Demo, make_app
 from examples.dashboard.desks import Desks
 from examples.dashboard.main import Server, demo_people, switch_realtime
 from examples.dashboard.scene import set_scene
-from fault_proxy import FaultProxy
+from fault_proxy import Fault, FaultProxy
 from playwright.async_api import Browser, BrowserContext, Locator, Page, async_playwright, expect
 
-from jamestronic_sdk import JamesTronic, Settings, Ticket
+from jamestronic_sdk import JamesTronic, Settings, Ticket, Tickets
 from jamestronic_sdk.local.seed import DEMO_PASSWORD, seed
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
     from uuid import UUID
+
+    from examples.dashboard.desks import Desk
 
     from jamestronic_sdk.local.stack import LocalSupabase
 
@@ -51,6 +52,7 @@ ARGUMENTS = (
     "--disable-component-update",
     "--disable-sync",
 )
+PASSED = pytest.StashKey[bool]()
 DESKTOP = {"width": 1280, "height": 800}
 PHONE = {"width": 360, "height": 740}
 POLL = 1.0
@@ -74,6 +76,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 )
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Tell the fixtures how the test went."""
+    report = yield
+    if report.when == "call":
+        item.stash[PASSED] = report.passed
+    return report
+
+
 @pytest.fixture(scope="session")
 def chromium() -> str:
     """The browser's program; there is one, or JAMESTRONIC_BROWSER says that this is a failure."""
@@ -93,9 +104,7 @@ def screenshots() -> Path:
 @pytest.fixture(scope="session")
 def axe() -> str:
     """The accessibility checker's source."""
-    path = ROOT / "node_modules" / "axe-core" / "axe.min.js"
-    named = os.environ.get("JAMESTRONIC_AXE")
-    return Path(named or path).read_text(encoding="utf-8")
+    return (ROOT / "node_modules" / "axe-core" / "axe.min.js").read_text(encoding="utf-8")
 
 
 # --- the workshop and its dashboard -------------------------------------------------------------------
@@ -145,6 +154,27 @@ class Dashboard:
     desks: Desks
     people: dict[str, tuple[str, list[dict[str, Any]]]] = field(default_factory=dict)
     """Name -> address and cookies of a desk that tests share: signing in is not what they are about."""
+    idle: dict[tuple[str, bool], Side] = field(default_factory=dict)
+    """Windows of earlier tests, by name and size: making one takes longer than going to a page."""
+
+    def desk(self, name: str) -> Desk:
+        """The desk that the tests share."""
+        address = self.people[name][0]
+        return next(desk for desk in self.desks._desks.values() if f"/d/{desk.id}/" in address)
+
+    def before(
+        self, patch: pytest.MonkeyPatch, name: str, call: str, act: Callable[[], Awaitable[object]]
+    ) -> None:
+        """Do something each time when that desk is about to ask the project for this, and not sooner."""
+        tickets = self.desk(name)._jt.tickets
+        real = getattr(Tickets, call)
+
+        async def late(self: Tickets[Any], *args: Any, **named: Any) -> Any:
+            if self is tickets:
+                await act()
+            return await real(self, *args, **named)
+
+        patch.setattr(Tickets, call, late)
 
 
 @asynccontextmanager
@@ -176,13 +206,24 @@ class BadLine:
     proxy: FaultProxy
     dashboard: Dashboard
 
+    def mend(self) -> None:
+        """The project is reached, but for Realtime."""
+        self.proxy.heal()
+        self.proxy.inject("/realtime/", Fault("no realtime", status=503))
+
+    def tear(self) -> None:
+        """No answer of the data API arrives, whether the work was done or not."""
+        self.proxy.inject("/rest/", Fault("refused", status=503), Fault("lost", status=503, does_work=True))
+
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def bad_line(workshop: Workshop) -> AsyncIterator[BadLine]:
-    """Behind a proxy that knows no Realtime, and whose data API fails as ``rate`` says."""
+    """Behind a proxy that knows no Realtime, and whose data API fails when it is torn."""
     proxy = FaultProxy(workshop.stack.url, random.Random(7))  # noqa: S311 - faults by chance, the same each time
     async with proxy.serving(), running(workshop, proxy.url) as dashboard:
-        yield BadLine(proxy, dashboard)
+        line = BadLine(proxy, dashboard)
+        line.mend()
+        yield line
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -193,6 +234,7 @@ async def cut_realtime(
     yield workshop.stack.cut_realtime
     await workshop.stack.restore_realtime()
     dashboard.people.clear()
+    dashboard.idle.clear()
 
 
 # --- people -------------------------------------------------------------------------------------------
@@ -213,11 +255,21 @@ class Side:
     def __init__(self, name: str, page: Page) -> None:
         self.name = name
         self.page = page
+        self.address = ""
+        """Of the shared desk whose window it is; a later test may have it then."""
         self.complaints: list[str] = []
         self.expected: list[str] = []
         """Patterns of complaints that belong to the test, such as a refused request."""
         page.on("console", self._on_console)
         page.on("pageerror", lambda error: self.complaints.append(f"uncaught: {error}"))
+
+    async def put_away(self) -> None:
+        """As if nothing had been done with the window."""
+        await self.page.unroute_all()
+        await self.page.emulate_media(color_scheme="light")
+        await self.page.goto("about:blank")
+        self.complaints.clear()
+        self.expected.clear()
 
     def _on_console(self, message: Any) -> None:
         if message.type in {"error", "warning"}:
@@ -299,11 +351,20 @@ class People:
         known = self._dashboard.people.get(name)
         if known is None:
             side = await self.sign_in(await self.at_the_door(**options), FULL_NAMES[name])
-            self._dashboard.people[name] = (side.page.url, await side.page.context.cookies())
+            side.address, side.name = side.page.url, name
+            self._dashboard.people[name] = (side.address, await side.page.context.cookies())
             return side
-        context = await self.context(**options)
-        await context.add_cookies(known[1])
-        side = await self.window(name, context)
+        key = (name, options.get("is_phone", False))
+        side = self._dashboard.idle.pop(key, None)
+        if side is None:
+            context = await self.context(**options)
+            await context.add_cookies(known[1])
+            side = await self.window(name, context)
+            side.address = known[0]
+        else:
+            self.sides.append(side)
+            self._contexts.append(side.page.context)
+            await side.page.goto(known[0])
         await side.is_connected("live")
         return side
 
@@ -319,13 +380,20 @@ class People:
         self._pictured.add(side)
         await side.page.screenshot(path=self._pictures / f"{self._test}-{side.name}-{what}.png")
 
-    async def leave(self) -> None:
-        """Keep what everybody saw at the end, and close."""
+    async def leave(self, *, is_good: bool) -> None:
+        """Where something went wrong keep what everybody saw at the end; close what no later test may have."""
         for side in self.sides:
-            if not side.page.is_closed() and side not in self._pictured:
+            if not side.page.is_closed() and side not in self._pictured and not is_good:
                 await self.picture(side, "end")
         for context in self._contexts:
-            await context.close()
+            side = next((one for one in self.sides if [one.page] == context.pages), None)
+            known = None if side is None else self._dashboard.people.get(side.name)
+            if side is None or known is None or side.address != known[0] or not is_good:
+                await context.close()
+                continue
+            is_phone = side.page.viewport_size == PHONE
+            await side.put_away()
+            self._dashboard.idle[side.name, is_phone] = side
 
 
 FULL_NAMES = {
@@ -344,5 +412,6 @@ async def people(
     test = re.sub(r"\W+", "-", request.node.name.removeprefix("test_")).strip("-")
     people = People(browser, dashboard, screenshots, test)
     yield people
-    await people.leave()
-    assert {side.name: side.unexpected for side in people.sides if side.unexpected} == {}
+    complaints = {side.name: side.unexpected for side in people.sides if side.unexpected}
+    await people.leave(is_good=not complaints and request.node.stash.get(PASSED, False))
+    assert complaints == {}

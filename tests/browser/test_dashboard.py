@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import httpx
+import pytest
 from playwright.async_api import expect
 
 if TYPE_CHECKING:
@@ -111,24 +112,43 @@ async def test_two_windows_agree_within_a_second(workshop: Workshop, people: Peo
     assert median(took) < 1
 
 
-async def test_the_slower_of_two_is_told_kindly(workshop: Workshop, people: People) -> None:
+async def test_the_slower_of_two_is_told_who_has_it(
+    workshop: Workshop, dashboard: Dashboard, people: People, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ticket = await workshop.ticket("Juicer is stuck")
+    ada, cleo = await people.open("ada"), await people.open("cleo")
+    ada.expected.append(CONFLICT)
+
+    # Ada's wish is on its way while Cleo's arrives.
+    async def cleo_is_faster() -> None:
+        await workshop.service.tickets.assign(ticket, workshop.person("cleo"))
+
+    dashboard.before(monkeypatch, "ada", "assign", cleo_is_faster)
+    await ada.choose(ticket, "Ben Sørensen")
+    await ada.is_told(f"Somebody was a moment faster: {ticket.label} is with Cleo Marín now.")
+    await expect(ada.page.locator(".toast")).to_have_count(1)
+    await expect(ada.card(ticket).locator(".holder-name")).to_have_text("Cleo Marín")
+    await cleo.sees(ticket, within="#mine-list")
+
+
+async def test_who_claims_what_is_gone_already_is_told_kindly(workshop: Workshop, people: People) -> None:
+    ticket = await workshop.ticket("Sieve has a hole")
     ben, cleo = await people.open("ben"), await people.open("cleo")
     ben.expected.append(CONFLICT)
 
-    # Ben's click is on its way while Cleo's has arrived.
+    # Ben's click is on its way to the dashboard while Cleo's has arrived.
     async def after_cleo(route: Route) -> None:
         await workshop.service.tickets.assign(ticket, workshop.person("cleo"))
         await route.continue_()
 
     await ben.page.route("**/api/command", after_cleo)
     await ben.press(ticket, "Claim")
-    await ben.is_told(f"{ticket.label}: Somebody was a moment faster: this ticket is taken.")
+    await ben.is_told("omebody was a moment faster:")
     await ben.misses(ticket)
     await cleo.sees(ticket, within="#mine-list")
 
 
-async def test_an_own_write_shows_before_the_answer(workshop: Workshop, people: People) -> None:
+async def test_an_own_write_shows_before_the_dashboard_answers(workshop: Workshop, people: People) -> None:
     ticket = await workshop.ticket("Lamp flickers")
     ben = await people.open("ben", is_phone=True)
     let_go = asyncio.Event()
@@ -145,6 +165,28 @@ async def test_an_own_write_shows_before_the_answer(workshop: Workshop, people: 
     let_go.set()
     await expect(ben.card(ticket).locator(".pending")).to_have_count(0)
     await ben.sees(ticket, within="#mine-list")
+
+
+async def test_an_own_write_shows_in_all_windows_before_the_project_answers(
+    workshop: Workshop, dashboard: Dashboard, people: People, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticket = await workshop.ticket("Blender leaks")
+    ben = await people.open("ben", is_phone=True)
+    other = await people.window("ben", ben.page.context)
+    await other.sees(ticket, within="#pool-list")
+    let_go = asyncio.Event()
+    dashboard.before(monkeypatch, "ben", "claim", let_go.wait)
+    await ben.press(ticket, "Claim")
+    for side in (ben, other):
+        await side.sees(ticket, within="#mine-list")
+        await expect(side.card(ticket).locator(".pending")).to_have_text("Saving")
+    assert (await workshop.service.tickets.get(ticket)).assigned_technician_id is None
+    let_go.set()
+    for side in (ben, other):
+        await expect(side.card(ticket).locator(".pending")).to_have_count(0)
+        await side.sees(ticket, within="#mine-list")
+        # Nobody is told about their own doing.
+        await expect(side.page.locator(".toast")).to_have_count(0)
 
 
 # --- ways to assign -----------------------------------------------------------------------------------
@@ -218,8 +260,32 @@ async def test_without_realtime_it_polls_and_comes_back(
         await expect(side.page.locator("#banner")).to_be_hidden()
     await ada.choose(ticket, "Nobody")
     await ben.sees(ticket, within="#pool-list")
-    await expect(ada.page.locator(".dot-reads").first).to_be_attached()
-    await expect(ada.page.locator(".dot-realtime").first).to_be_attached()
+    await expect(ben.page.locator(".dot-reads").first).to_be_attached()
+    await expect(ben.page.locator(".dot-realtime").first).to_be_attached()
+
+
+async def test_the_page_says_when_it_reads_and_by_what_it_is_told(
+    people: People, dashboard: Dashboard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ada = await people.open("ada")
+    main, chip = ada.page.locator("main"), ada.page.locator("#connection")
+    await expect(main).to_have_attribute("aria-busy", "false")
+    await chip.click()
+    details = ada.page.get_by_role("group", name="Connection")
+    await expect(details).to_contain_text("Changes come byBroadcast")
+    await expect(details).to_contain_text("Reading nowno")
+    await people.picture(ada, "details")
+    let_go = asyncio.Event()
+    dashboard.before(monkeypatch, "ada", "changes", let_go.wait)
+    dashboard.desk("ada").live.watch(is_watched=True)
+    await expect(main).to_have_attribute("aria-busy", "true")
+    await expect(chip).to_have_attribute("data-busy", "true")
+    await expect(details).to_contain_text("Reading nowyes")
+    let_go.set()
+    await expect(main).to_have_attribute("aria-busy", "false")
+    await ada.page.keyboard.press("Escape")
+    await expect(details).to_be_hidden()
+    await expect(chip).to_be_focused()
 
 
 async def test_without_the_dashboard_a_wish_is_kept_and_sent_later(
@@ -254,14 +320,14 @@ async def test_without_the_project_the_page_says_how_old_it_is_and_a_wish_is_car
     await people.sign_in(ben, "Ben Sørensen", kind="polling")
     await ben.sees(ticket, within="#pool-list")
     ben.expected.append("the server responded with a status of (503|429)")
-    bad_line.proxy.rate = 1.0
+    bad_line.tear()
     await ben.is_connected("stale")
     await expect(ben.page.locator("#banner")).to_contain_text("hasn't answered for")
     await ben.press(ticket, "Claim")
     await expect(ben.card(ticket).locator(".pending")).to_have_text("Waiting for the line")
     await ben.sees(ticket, within="#mine-list")
     await people.picture(ben, "stale")
-    bad_line.proxy.rate = 0.0
+    bad_line.mend()
     await ben.is_connected("polling")
     await expect(ben.card(ticket).locator(".pending")).to_have_count(0)
     await ben.sees(ticket, within="#mine-list")

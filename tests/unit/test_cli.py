@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -78,7 +79,7 @@ COMMANDS = leaves(get_command(app))
 def test_every_command_takes_the_common_options(words: tuple[str, ...]) -> None:
     options = {word for option in COMMANDS[words].params for word in option.opts}
     assert {"--json", "--quiet", "--debug"} <= options
-    if words[0] not in {"local", "sql"}:
+    if words[0] not in {"demo", "local", "sql"}:
         assert {"--url", "--key", "--service", "--env-file", "--session-file", "--timeout"} <= options
 
 
@@ -307,3 +308,30 @@ def test_the_orders_are_those_of_the_client() -> None:
     from jamestronic_sdk._filters import TicketOrder  # noqa: PLC0415
 
     assert list(map(str, Order)) == list(get_args(TicketOrder))
+
+
+# -- demo ------------------------------------------------------------------------------------------------
+
+
+def test_demo_becomes_the_dashboard_of_the_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
+    became: list[list[str]] = []
+    monkeypatch.setattr(os, "execv", lambda program, arguments: became.append([program, *arguments]))
+    assert run("demo", "--port", "0", "--ephemeral").exit_code == 0
+    assert run("demo", "--no-open").exit_code == 0
+    program = str(Path(__file__).parents[2] / "examples" / "dashboard")
+    assert became == [
+        [sys.executable, sys.executable, program, "--open", "--port", "0", "--ephemeral"],
+        [sys.executable, sys.executable, program],
+    ]
+
+
+def test_demo_without_a_checkout_says_where_the_dashboard_is(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # By name: the package gives that name to the command itself.
+    monkeypatch.setattr(sys.modules["jamestronic_sdk.cli.demo"], "_CHECKOUT", tmp_path)
+    monkeypatch.setattr(os, "execv", lambda *_: pytest.fail("there is nothing to run"))
+    done = run("demo")
+    assert (done.exit_code, done.stdout) == (ExitCode.FAILURE, "")
+    assert done.stderr.startswith("ToolMissingError: The dashboard is an example of the source repository")
+    assert "make dashboard" in done.stderr

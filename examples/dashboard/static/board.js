@@ -262,7 +262,7 @@ function draw(page) {
     key: (event) => `${event.id}-${event.version}-${event.name}`,
     signature: (event) => page.nameOf(event.technician),
     make: (event) => el("li", {}, el("time", { datetime: event.at }, time(event.at)), el("span", {}, sentence(event, page.nameOf)),
-      el("small", { data: { source: event.source } }, event.source === "realtime" ? "realtime" : "reading")),
+      el("small", { data: { source: event.source } }, { realtime: "realtime", "own write": "from here" }[event.source] ?? "reading")),
   });
   byId("news").classList.toggle("is-empty", !page.news.length);
   reconcile(byId("online"), page.online, {

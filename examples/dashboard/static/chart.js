@@ -68,7 +68,7 @@ export class Chart {
   #summary(kind) {
     const found = KINDS[kind].sources.map((source) => this.#sources[source]).filter(Boolean);
     const latencies = this.#points.filter((point) => KINDS[kind].sources.includes(point.source)).map((point) => point.latency).sort((a, b) => a - b);
-    return { count: found.reduce((sum, one) => sum + one.count, 0), p50: latencies[Math.floor((latencies.length - 1) / 2)] };
+    return { count: found.reduce((sum, one) => sum + one, 0), p50: latencies[Math.floor((latencies.length - 1) / 2)] };
   }
 
   #draw() {

@@ -1,9 +1,11 @@
 // How this page learns of changes, in words: a chip in the head, and a line below it while something is wrong.
 
-import { announce, el, setText } from "./dom.js";
+import { announce, el, reconcile, setText } from "./dom.js";
 import { span } from "./words.js";
 
 const TITLES = { live: "Live", polling: "Polling", stale: "Out of date", offline: "Offline", loading: "Loading" };
+
+const WAYS = { broadcast: "Broadcast", postgres_changes: "Postgres Changes" };
 
 const every = (seconds) => (Math.round(seconds) === 1 ? "second" : `${Math.round(seconds)} seconds`);
 
@@ -11,14 +13,21 @@ export class Connection {
   #dot = el("span", { class: "chip-dot", "aria-hidden": "true" });
   #title = el("strong", { class: "chip-title" });
   #age = el("span", { class: "chip-age" });
-  #sync = { kind: "loading", age: null, reason: null };
+  #list = el("dl", {});
+  #sync = { kind: "loading", age: null, reason: null, is_loading: true };
   #at = performance.now();
   #link = "connecting";
   #said = null;
 
   constructor(outbox) {
     this.outbox = outbox;
-    this.chip = el("p", { class: "chip", id: "connection" }, this.#dot, this.#title, this.#age);
+    this.chip = el("button", { type: "button", class: "chip", id: "connection", popovertarget: "details" }, this.#dot, this.#title, this.#age);
+    this.details = el("div", { class: "details", id: "details", popover: "", role: "group", "aria-label": "Connection" }, this.#list);
+    this.details.addEventListener("beforetoggle", () => {
+      const at = this.chip.getBoundingClientRect();
+      this.details.style.top = `${at.bottom + 6}px`;
+      this.details.style.left = `${Math.max(8, Math.min(at.left, innerWidth - 328))}px`;
+    });
     this.banner = el("p", { class: "banner", id: "banner", hidden: true });
     setInterval(() => this.draw(), 1000);
     this.draw();
@@ -50,6 +59,12 @@ export class Connection {
     this.chip.dataset.kind = kind;
     setText(this.#title, TITLES[kind] ?? kind);
     setText(this.#age, !old ? "" : kind === "live" ? `checked ${old} ago` : `data is ${old} old`);
+    this.chip.dataset.busy = String(this.#link === "connecting" || (this.#link === "open" && this.#sync.is_loading));
+    reconcile(this.#list, this.#facts(kind, old), {
+      key: ([name]) => name,
+      signature: ([, text]) => text,
+      make: ([name, text]) => el("div", {}, el("dt", {}, name), el("dd", {}, text)),
+    });
     const line = this.#line(kind, old);
     this.banner.hidden = !line;
     this.banner.dataset.kind = kind;
@@ -58,6 +73,17 @@ export class Connection {
       if (this.#said !== null && kind !== "loading") announce(`Connection: ${TITLES[kind] ?? kind}. ${line}`);
       this.#said = kind;
     }
+  }
+
+  #facts(kind, old) {
+    const { transport, poll_interval: pause, is_loading: isLoading, reason } = this.#sync;
+    return [
+      ["State", TITLES[kind] ?? kind],
+      ["Changes come by", WAYS[transport] ?? (pause ? `reading every ${every(pause)}` : "not yet")],
+      ["Last read", old ? `${old} ago` : "not yet"],
+      ["Reading now", isLoading ? "yes" : "no"],
+      ...(reason ? [["Reason", reason]] : []),
+    ];
   }
 
   #line(kind, old) {

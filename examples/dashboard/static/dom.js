@@ -70,11 +70,17 @@ export function announce(text) {
 }
 
 let shelf;
-/** A short message at the edge of the screen; it goes by itself, unless the pointer or the focus rests on it. */
-export function toast(text, kind = "info") {
+/**
+ * A short message at the edge of the screen; it goes by itself, unless the pointer or the focus rests on it.
+ * Of problems with one thing (`about`) the last is shown, unless it is weak.
+ */
+export function toast(text, kind = "info", { about = "", isWeak = false } = {}) {
   shelf ??= document.body.appendChild(el("section", { class: "toasts", "aria-label": "Messages" }));
   const close = el("button", { type: "button", class: "toast-close", "aria-label": "Dismiss" }, "×");
-  const node = el("div", { class: "toast", data: { kind }, role: kind === "problem" ? "alert" : "status" }, el("p", {}, text), close);
+  const before = about ? shelf.querySelector(`[data-about="${about}"]`) : null;
+  if (before && isWeak) return;
+  before?.remove();
+  const node = el("div", { class: "toast", data: { kind, about }, role: kind === "problem" ? "alert" : "status" }, el("p", {}, text), close);
   shelf.append(node);
   while (shelf.children.length > 4) shelf.firstElementChild.remove();
   const leave = () => (node.matches(":hover, :focus-within") ? setTimeout(leave, 2000) : node.remove());

@@ -1,7 +1,7 @@
 // The stream of this page's desk, kept alive: it says whether the dashboard is heard, and never gives up.
 
 const SILENCE = 6500; // Three signs of life, and a little.
-const RESTS_AFTER = 60000; // A page that nobody sees lets go of its connection.
+const RESTS_AFTER = 15000; // A page that nobody sees lets go of its connection; without any the store rests.
 
 export class Feed extends EventTarget {
   #source = null;
@@ -25,7 +25,7 @@ export class Feed extends EventTarget {
     document.addEventListener("visibilitychange", () => {
       clearTimeout(this.#rest);
       if (document.visibilityState === "visible") this.#wake();
-      else this.#rest = setTimeout(() => this.#lose(), RESTS_AFTER);
+      else this.#rest = setTimeout(() => this.#letGo("connecting"), RESTS_AFTER);
     });
   }
 
@@ -46,11 +46,15 @@ export class Feed extends EventTarget {
     source.addEventListener("error", () => source === this.#source && this.#lose());
   }
 
-  #lose() {
+  #letGo(state) {
     this.#source?.close();
     this.#source = null;
-    this.#set("lost");
+    this.#set(state);
     clearTimeout(this.#retry);
+  }
+
+  #lose() {
+    this.#letGo("lost");
     if (document.visibilityState === "visible") {
       const wait = Math.random() * Math.min(10000, 500 * 2 ** this.#failures++);
       this.#retry = setTimeout(() => this.#ask(), 300 + wait);
@@ -60,8 +64,8 @@ export class Feed extends EventTarget {
   /** Is our desk still there? An EventSource can't tell a refusal from a broken line. */
   async #ask() {
     try {
-      const answer = await fetch("api/refresh", { method: "POST", headers: { "content-type": "application/json", "x-dashboard": "1" }, body: "{}", signal: AbortSignal.timeout(5000) });
-      if (answer.status === 401) this.dispatchEvent(new CustomEvent("closed", { detail: {} }));
+      const answer = await fetch("./", { method: "HEAD", redirect: "manual", signal: AbortSignal.timeout(5000) });
+      if (answer.type === "opaqueredirect") this.dispatchEvent(new CustomEvent("closed", { detail: {} }));
       else this.#open();
     } catch {
       this.#lose();

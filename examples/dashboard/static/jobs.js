@@ -65,14 +65,15 @@ function draw(page) {
 /** Only what concerns this person is said; the pool's coming and going is seen. */
 function tell(event, nameOf, page) {
   const isMine = event.technician === page.me.id;
+  const isOwn = event.source === "own write" || page.tickets.get(event.id)?.pending;
   if (event.name === "assigned" && isMine) {
     const said = `A new job for you: ${event.label}, ${event.title}`;
-    if (!page.tickets.get(event.id)?.pending) toast(said);
+    if (!isOwn) toast(said);
     return said;
   }
   if (event.name === "unassigned") {
     const said = `${event.label} is no longer yours.`;
-    toast(said);
+    if (!isOwn) toast(said);
     return said;
   }
   return isMine && event.changes.includes("status") ? `${event.label} is ${statusName(event.status).toLowerCase()}` : null;

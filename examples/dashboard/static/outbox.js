@@ -72,10 +72,10 @@ export class Outbox {
       this.#tickets.wish(body.ticket_id, { pending: "waiting" });
       return false;
     }
-    this.#tickets.settle(body.ticket_id);
-    this.#tickets.apply(answer.body);
+    this.#tickets.settle(body.ticket_id, answer.body.version);
     if (answer.body.kind === "signed-out") this.#onEnd();
-    else if (answer.status !== 200) toast(`${label}: ${answer.body.text ?? "That didn't work."}`, "problem");
+    // Who was faster comes by the stream, and says it better.
+    else if (answer.status !== 200) toast(`${label}: ${answer.body.text ?? "That didn't work."}`, "problem", { about: body.ticket_id, isWeak: true });
     return true;
   }
 
@@ -83,10 +83,7 @@ export class Outbox {
   async create(fields) {
     try {
       const answer = await post("api/command", { command: "create", ...fields });
-      if (answer.status === 200) {
-        this.#tickets.apply(answer.body);
-        return answer.body.tickets[0] ?? null;
-      }
+      if (answer.status === 200) return answer.body;
       toast(answer.body.text ?? "That didn't work.", "problem");
     } catch {
       toast("There is no line to the workshop. Nothing was sent.", "problem");

@@ -6,7 +6,7 @@ import { announce, byId, el, svg, toast } from "./dom.js";
 import { Feed } from "./feed.js";
 import { Outbox, post } from "./outbox.js";
 import { Tickets } from "./tickets.js";
-import { ROLES, initials, sentence } from "./words.js";
+import { ROLES, fasterSentence, initials, sentence } from "./words.js";
 
 export const mark = () =>
   svg("svg", { class: "mark", viewBox: "0 0 32 32", "aria-hidden": "true" },
@@ -34,7 +34,7 @@ export function startPage({ draw, tell = (event, nameOf) => sentence(event, name
   const who = el("p", { class: "who" });
   byId("top").append(
     el("a", { class: "brand", href: "./", "aria-label": "JamesTronic, home" }, mark(), el("span", {}, "JamesTronic")),
-    connection.chip, who,
+    connection.chip, connection.details, who,
     el("button", { type: "button", class: "button quiet", onclick: async () => {
       await post("api/sign-out", {}).catch(() => null);
       location.assign("/");
@@ -53,34 +53,41 @@ export function startPage({ draw, tell = (event, nameOf) => sentence(event, name
     });
   };
   tickets.addEventListener("change", plan);
+  const sync = (told) => {
+    connection.sync = told;
+    chart.sources = told.sources;
+    byId("main").setAttribute("aria-busy", String(told.is_loading));
+  };
 
   feed.addEventListener("state", ({ detail }) => (connection.link = detail));
   feed.addEventListener("board", ({ detail }) => {
-    Object.assign(page, { me: detail.me, people: detail.people, isLoading: detail.is_loading });
+    Object.assign(page, { me: detail.me, people: detail.people, isLoading: !detail.tickets });
     if (detail.online) page.online = detail.online;
     who.replaceChildren(avatar(page.me.name), el("span", { class: "who-name" }, page.me.name), el("small", {}, ROLES[page.me.role] ?? page.me.role));
-    connection.sync = detail.sync;
+    sync(detail.sync);
     chart.replace(detail.points);
-    chart.sources = detail.sync.sources;
-    if (!detail.is_loading) tickets.replace(detail.tickets);
-    document.body.dataset.ready = String(!detail.is_loading);
+    if (detail.tickets) tickets.replace(detail.tickets);
     plan();
     outbox.flush({ isBack: true });
   });
   feed.addEventListener("changes", ({ detail }) => {
-    tickets.apply(detail);
-    page.news = [...detail.events, ...page.news].slice(0, 30);
-    chart.add(detail.events);
-    chart.sources = detail.sync.sources;
-    connection.sync = detail.sync;
-    for (const event of detail.events) {
+    const happened = detail.events.filter((event) => event.name !== "conflicted");
+    for (const event of happened) {
+      // Before the rows are new: what is pending in this moment is this person's own doing.
       const said = tell(event, page.nameOf, page);
       if (said) announce(said);
     }
+    for (const event of detail.events.filter((event) => event.name === "conflicted")) {
+      const said = fasterSentence(event, page.nameOf);
+      if (said) toast(said, "problem", { about: event.id });
+    }
+    tickets.apply(detail);
+    page.news = [...happened, ...page.news].slice(0, 30);
+    chart.add(happened);
+    sync(detail.sync);
   });
   feed.addEventListener("sync", ({ detail }) => {
-    connection.sync = detail;
-    chart.sources = detail.sources;
+    sync(detail);
     outbox.flush();
   });
   feed.addEventListener("people", ({ detail }) => {

@@ -1,39 +1,19 @@
-// What this page shows: the newest row of each ticket by version, and over it what the person just wished.
-
-const MOST_GONE = 1000; // A row that comes later than this many others that left is not expected any more.
+// What this page shows: the rows that the stream tells, and over them what the person just wished.
 
 export class Tickets extends EventTarget {
   #rows = new Map();
-  #gone = new Map();
   #wishes = new Map();
 
   /** A whole board: what it does not hold is gone. */
   replace(rows) {
-    this.#rows = new Map(rows.map((row) => {
-      const held = this.#rows.get(row.id);
-      return [row.id, held && held.version > row.version ? held : row];
-    }));
-    this.#gone.clear();
-    this.#tell();
+    this.#rows.clear();
+    this.apply({ tickets: rows, removed: [] });
   }
 
-  /** Rows may come twice, late and in any order: only a newer version counts. */
-  apply({ tickets = [], removed = [] }) {
-    for (const row of tickets) {
-      const known = Math.max(this.#rows.get(row.id)?.version ?? 0, this.#gone.get(row.id) ?? 0);
-      if (row.version > known) {
-        this.#rows.set(row.id, row);
-        this.#gone.delete(row.id);
-      }
-    }
-    for (const { id, version } of removed) {
-      const known = this.#rows.get(id)?.version ?? 0;
-      if (version === null || version >= known) {
-        this.#rows.delete(id);
-        this.#gone.set(id, version ?? known);
-      }
-    }
-    while (this.#gone.size > MOST_GONE) this.#gone.delete(this.#gone.keys().next().value);
+  /** Messages of one stream come in order, so the last one is right. */
+  apply({ tickets, removed }) {
+    for (const row of tickets) this.#rows.set(row.id, row);
+    for (const id of removed) this.#rows.delete(id);
     this.#tell();
   }
 
@@ -52,13 +32,17 @@ export class Tickets extends EventTarget {
     this.#tell();
   }
 
-  /** It is done, or refused. */
-  settle(id) {
-    this.#wishes.delete(id);
+  /** It was answered: refused, or done with a version that the stream tells any moment. */
+  settle(id, version = 0) {
+    const wish = this.#wishes.get(id);
+    if (wish) wish.until = version;
     this.#tell();
   }
 
   #tell() {
+    for (const [id, { until }] of this.#wishes) {
+      if (until <= (this.#rows.get(id)?.version ?? Infinity)) this.#wishes.delete(id);
+    }
     this.dispatchEvent(new Event("change"));
   }
 }

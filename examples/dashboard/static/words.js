@@ -71,3 +71,13 @@ export function sentence(event, nameOf) {
       return event.changes.length ? `${event.label} was edited` : `${event.label} was changed, and is as it was before`;
   }
 }
+
+/** Who was faster than this person, and how the ticket is now; null when the page showed that already. */
+export function fasterSentence(event, nameOf) {
+  const is = (...columns) => columns.some((one) => event.changes.includes(one));
+  const now = !event.in_view ? "is with a colleague"
+    : is("assigned_technician_id") ? (event.technician ? `is with ${nameOf(event.technician)}` : "is back in the pool")
+    : is("status") ? `is ${statusName(event.status).toLowerCase()}`
+    : event.changes.length ? "reads differently" : null;
+  return now && `Somebody was a moment faster: ${event.label} ${now} now. Nothing was overwritten.`;
+}

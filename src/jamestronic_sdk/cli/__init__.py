@@ -13,6 +13,7 @@ import typer
 from jamestronic_sdk.cli._output import ExitCode
 from jamestronic_sdk.cli._root import Root
 from jamestronic_sdk.cli.account import login, logout, whoami
+from jamestronic_sdk.cli.demo import demo
 from jamestronic_sdk.cli.doctor import doctor
 from jamestronic_sdk.cli.local import local as local_commands
 from jamestronic_sdk.cli.sql import sql as sql_commands
@@ -33,6 +34,7 @@ app.add_typer(ticket_commands, name="tickets")
 app.command()(doctor)
 app.add_typer(sql_commands, name="sql")
 app.add_typer(local_commands, name="local")
+app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(demo)
 
 
 def run() -> None:

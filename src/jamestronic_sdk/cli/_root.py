@@ -107,7 +107,7 @@ def _project(
     """The options of every command that talks to the project."""
 
 
-_WITHOUT_PROJECT: Final = frozenset({"local", "sql"})
+_WITHOUT_PROJECT: Final = frozenset({"demo", "local", "sql"})
 
 
 class Root(TyperGroup):
