@@ -684,6 +684,21 @@ def test_a_comparison_that_fails_waits_for_the_next_proof() -> None:
     assert bench.engine.is_idle
 
 
+def test_a_comparison_without_a_single_row_is_believed_the_second_time() -> None:
+    """A token that lets nobody in looks like a person who may see nothing."""
+    bench = LogBench(View.technician(ALICE), mine(1))
+    bench.feed(TimerFired(Timer.READ), after=61.0)
+    bench.sync()
+    bench.answer_digest()
+    bench.sync()
+    bench.compare()
+    assert bench.held == {1: 1}
+    assert bench.running.cursor is None
+    bench.sync(mine(1), is_snapshot=True)
+    assert bench.held == {1: 1}
+    assert bench.events == []
+
+
 def test_a_digest_that_pairs_do_not_mend_costs_the_cursor() -> None:
     bench = LogBench(View.technician(ALICE), mine(1), mine(1, number=2))
     bench.feed(TimerFired(Timer.READ), after=61.0)

@@ -607,9 +607,9 @@ class Engine:
         self._cursor = item.cursor
         self._finish_read(read)
 
-    def _is_suspicious(self, read: _Read, tickets: tuple[Ticket, ...]) -> bool:
+    def _is_suspicious(self, read: _Read, rows: tuple[object, ...]) -> bool:
         """Rule 7: a first whole read without a row, where rows were held, is only asked again."""
-        if tickets or not self._ledger.rows or not self._is_complete or self._saw_empty:
+        if rows or not self._ledger.rows or not self._is_complete or self._saw_empty:
             self._saw_empty = False
             return False
         self._saw_empty = True
@@ -670,7 +670,7 @@ class Engine:
     def _on_pairs_done(self, item: PairsDone) -> None:
         """What is missing or older here is asked for by id; what is not visible any more is removed."""
         read = self._take_read(item.read_id)
-        if read is None:
+        if read is None or self._is_suspicious(read, item.pairs):
             return
         for ticket_id, version in item.pairs:
             if version > (self._ledger.seen.version(ticket_id) or 0):
