@@ -813,6 +813,19 @@ def test_a_conflict_about_a_ticket_that_was_lost_says_so() -> None:
     assert not conflict.is_in_view
 
 
+def test_a_conflict_is_not_told_by_a_lookup_that_began_before_it() -> None:
+    bench = technician(mine(1))
+    bench.feed(RowDoubtful(ticket_id(1)))
+    bench.feed(WriteBegun(1, ticket_id(1), {"status": "in_progress"}))
+    bench.feed(WriteFailed(1, is_conflict=True, is_certain=True, received_at=AT))
+    bench.look_up(mine(1))
+    assert bench.events == []
+    bench.look_up(mine(2, status="ready"))
+    conflict = bench.events[-1]
+    assert isinstance(conflict, TicketConflicted)
+    assert conflict.ticket.version == 2
+
+
 def test_a_pending_write_holds_back_no_other_row_and_lies_over_newer_ones() -> None:
     bench = technician(mine(1, status="assigned"), mine(1, number=2))
     bench.feed(WriteBegun(1, ticket_id(1), {"status": "in_progress"}))

@@ -156,8 +156,9 @@ class Engine:
         self._proof = Proof(self.config.digest_interval, self.config.digest_tries)
         self._are_pairs_wanted = False
         self._overlay = Overlay()
-        self._conflicts: list[PendingWrite] = []
-        """Own writes that came too late, until a lookup has answered how the row is now."""
+        self._conflicts: list[tuple[int, PendingWrite]] = []
+        """Own writes that came too late, and when that was known: a lookup that begins then answers how the
+        row is now."""
         self._is_complete = False
         self._step = 0
         self._next_read_id = 1
@@ -449,7 +450,7 @@ class Engine:
             return
         self._redraw()
         if item.is_conflict and write.base is not None:
-            self._conflicts.append(write)
+            self._conflicts.append((self._step, write))
         if item.is_conflict or not item.is_certain:
             self._doubt(write.ticket_id)
 
@@ -460,9 +461,14 @@ class Engine:
 
     def _tell_conflicts(self, read: _Read, found: Mapping[UUID, Ticket], received_at: datetime) -> None:
         """The rows that beat an own write are known now."""
-        answered = [write for write in self._conflicts if write.ticket_id in read.ticket_ids]
-        for write in answered:
-            self._conflicts.remove(write)
+        answered = [
+            (step, write)
+            for step, write in self._conflicts
+            if step <= read.began_step and write.ticket_id in read.ticket_ids
+        ]
+        for conflict in answered:
+            self._conflicts.remove(conflict)
+            _, write = conflict
             if write.base is None or write.attempted is None:
                 continue
             now = found.get(write.ticket_id) or self._ledger.rows.get(write.ticket_id)
