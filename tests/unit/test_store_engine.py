@@ -879,6 +879,27 @@ def test_a_refresh_in_the_background_is_answered() -> None:
     assert bench.engine.status is StoreStatus.PAUSED
 
 
+def test_a_refresh_that_fails_in_the_background_loads_no_longer() -> None:
+    bench = live()
+    bench.feed(Background())
+    bench.feed(TimerFired(Timer.BACKGROUND), after=60.0)
+    bench.feed(RefreshAsked(7))
+    bench.feed(ReadFailed(bench.running.read_id, ServerError("no")))
+    bench.feed(TimerFired(Timer.READ), after=30.0)
+    assert not bench.engine.is_loading
+
+
+def test_a_refresh_that_waits_after_a_failure_is_not_forgotten_in_the_background() -> None:
+    bench = live(make_ticket(1, 1))
+    bench.feed(Background())
+    bench.feed(RowDoubtful(ticket_id(1)), after=59.0)
+    bench.feed(RefreshAsked(7))
+    bench.feed(ReadFailed(bench.running.read_id, ServerError("no")), after=0.5)
+    bench.feed(TimerFired(Timer.BACKGROUND), after=0.5)
+    bench.look_up(make_ticket(1, 1))
+    assert Resolve(7, None) in bench.read(make_ticket(1, 1))
+
+
 def test_back_in_the_foreground_the_feed_begins_anew_and_what_was_missed_is_read() -> None:
     bench = live()
     bench.feed(Background())

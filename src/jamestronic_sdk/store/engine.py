@@ -223,7 +223,7 @@ class Engine:
     @property
     def is_loading(self) -> bool:
         """Whether what a person waits for is being read; not while a failed read waits for its repetition."""
-        return self._catch_up_step is not None and not self._is_backing_off and not self._is_closed
+        return self._catch_up_step is not None and self._read is not None
 
     @property
     def _is_closed(self) -> bool:
@@ -416,6 +416,7 @@ class Engine:
         self._signal(Signal.PAUSE, "in the background")
         self._live_since_step = None
         self._burst_began_at = None
+        self._is_backing_off = False  # the timer that would end it is cleared
         self._effects += [ClearTimer(Timer.READ), ClearTimer(Timer.RECONCILE), CloseFeed()]
 
     def _on_foreground(self) -> None:
