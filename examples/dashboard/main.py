@@ -128,7 +128,7 @@ async def running_stack() -> Project | None:
         await seed(env["SUPABASE_URL"], env["SUPABASE_SERVICE_ROLE_KEY"])
 
     async def set_realtime(is_up: bool) -> None:  # noqa: FBT001 - a switch
-        await asyncio.to_thread(control.set_realtime, folder, "up" if is_up else "down")
+        await asyncio.to_thread(control.fault, folder, "realtime", {"state": "up" if is_up else "down"})
 
     settings = Settings.load(env["SUPABASE_URL"], env["SUPABASE_KEY"], env_file=None)
     return Project(settings, Demo(demo_people(), DEMO_PASSWORD, set_realtime))
