@@ -573,8 +573,8 @@ class _Writable:
         return datetime.fromtimestamp(self._clock.wall(), UTC)
 
     async def absorb(self, ticket_id: UUID, version: int) -> None:
-        """Wait until the row is in ``tickets``; a store that was closed meanwhile has none."""
-        with contextlib.suppress(RequestTimeoutError, StoreError):
+        """Wait until the row is in ``tickets``; a read that fails or a store that ends undo nothing."""
+        with contextlib.suppress(JamesTronicError):
             await self._store.settled(ticket_id, version, timeout=_ABSORB_TIMEOUT)
 
 

@@ -1,0 +1,122 @@
+"""The store's face over a reader and a feed that do what the test says; real time, no network."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from tests.builders import ALICE, make_ticket, ticket_id
+
+from jamestronic_sdk._clock import SYSTEM_CLOCK
+from jamestronic_sdk.errors import (
+    JamesTronicError,
+    ServerError,
+)
+from jamestronic_sdk.models import Ticket
+from jamestronic_sdk.realtime.feed import FeedUp
+from jamestronic_sdk.store.protocol import EngineConfig, StoreStatus
+from jamestronic_sdk.store.store import StoreParts, TicketStore
+from jamestronic_sdk.store.views import View
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Sequence
+    from uuid import UUID
+
+    from jamestronic_sdk.realtime.feed import FeedSignal
+
+DEADLINE = 10.0
+
+
+class Desk:
+    """What the store is built on."""
+
+    def __init__(self, *rows: Ticket) -> None:
+        self.rows = {row.id: row for row in rows}
+        self.hidden: dict[UUID, Ticket] = {}
+        """Rows that commands reach and reads do not show."""
+        self.failure: JamesTronicError | None = None
+        self.sent: list[int | None] = []
+        self.may_answer = asyncio.Event()
+        self.may_answer.set()
+        self.break_down = asyncio.Event()
+        self.report: Callable[[FeedSignal], None] = lambda _: None
+
+    # driver.Reader
+
+    async def read_view(self, view: View) -> Sequence[Ticket]:
+        if self.failure is not None:
+            raise self.failure
+        return [row for row in self.rows.values() if view.contains(row)]
+
+    async def read_ids(self, ticket_ids: Sequence[UUID]) -> Sequence[Ticket]:
+        return [self.rows[key] for key in ticket_ids if key in self.rows]
+
+    # The commands
+
+    async def set_status(self, ticket: UUID, status: str, **options: Any) -> Ticket:
+        self.sent.append(options["expected_version"])
+        await self.may_answer.wait()
+        rows = self.hidden if ticket in self.hidden else self.rows
+        changed = {"status": status, "version": rows[ticket].version + 1}
+        rows[ticket] = rows[ticket].model_copy(update=changed)
+        return rows[ticket]
+
+    async def release(self, ticket: UUID, **_: Any) -> Ticket:
+        del ticket
+        await self.may_answer.wait()
+        raise ServerError("no")
+
+    # The feed
+
+    async def run(self) -> None:
+        self.report(FeedUp())
+        await self.break_down.wait()
+        raise AssertionError("a bug of the feed")
+
+    def make_feed(self, report: Callable[[FeedSignal], None]) -> Desk:
+        self.report = report
+        return self
+
+
+@asynccontextmanager
+async def opened(desk: Desk, view: View | None = None) -> AsyncIterator[TicketStore]:
+    tools: Any = desk
+    store = TicketStore(
+        view or View.technician(ALICE),
+        StoreParts(
+            reader=tools,
+            tickets=tools,
+            make_feed=desk.make_feed,
+            on_token=lambda _: lambda: None,
+            on_wake=lambda _: lambda: None,
+            model=Ticket,
+            clock=SYSTEM_CLOCK,
+            rng=random.Random(1),  # noqa: S311 - a test
+        ),
+        config=EngineConfig(),
+        ready_timeout=DEADLINE,
+        read_timeout=DEADLINE,
+    )
+    async with asyncio.timeout(3 * DEADLINE), store:
+        await store.wait_for(lambda one: one.status is StoreStatus.LIVE, timeout=DEADLINE)
+        yield store
+
+
+def mine(version: int = 1, number: int = 1) -> Ticket:
+    return make_ticket(number, version, assigned_technician_id=ALICE, status="assigned")
+
+
+# --- commands ----------------------------------------------------------------------------------------------
+
+
+async def test_a_command_that_succeeded_is_no_failure_because_a_read_fails() -> None:
+    """The ticket left by absence a moment ago, so the store asks whether it is back, and learns nothing."""
+    desk = Desk(mine(), mine(number=2))
+    async with opened(desk) as store:
+        desk.hidden[ticket_id(1)] = desk.rows.pop(ticket_id(1))
+        await store.refresh()
+        desk.failure = ServerError("no")
+        changed = await store.commands.set_status(ticket_id(1), "ready", expected_version=1)
+        assert changed.version == 2
