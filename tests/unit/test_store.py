@@ -13,6 +13,7 @@ from jamestronic_sdk._clock import SYSTEM_CLOCK
 from jamestronic_sdk.errors import (
     JamesTronicError,
     ServerError,
+    StoreClosedError,
 )
 from jamestronic_sdk.models import Ticket
 from jamestronic_sdk.realtime.feed import FeedUp
@@ -120,3 +121,25 @@ async def test_a_command_that_succeeded_is_no_failure_because_a_read_fails() -> 
         desk.failure = ServerError("no")
         changed = await store.commands.set_status(ticket_id(1), "ready", expected_version=1)
         assert changed.version == 2
+
+
+async def test_what_waits_for_its_turn_is_not_sent_after_the_store_was_closed() -> None:
+    desk = Desk(mine())
+    desk.may_answer.clear()
+    async with opened(desk) as store, asyncio.TaskGroup() as group:
+        first = group.create_task(store.commands.set_status(ticket_id(1), "in_progress"))
+        second = group.create_task(_error_of(store, "ready"))
+        await store.wait_for(lambda _: bool(desk.sent), timeout=DEADLINE)
+        await store.aclose()
+        desk.may_answer.set()
+    assert first.result().status == "in_progress"
+    assert isinstance(second.result(), StoreClosedError)
+    assert desk.sent == [1]
+
+
+async def _error_of(store: TicketStore, status: str) -> JamesTronicError | None:
+    try:
+        await store.commands.set_status(ticket_id(1), status)
+    except JamesTronicError as error:
+        return error
+    return None
