@@ -143,3 +143,23 @@ async def _error_of(store: TicketStore, status: str) -> JamesTronicError | None:
     except JamesTronicError as error:
         return error
     return None
+
+
+async def test_initial_events_are_the_databases_rows_not_guesses() -> None:
+    desk = Desk(mine())
+    desk.may_answer.clear()
+    async with opened(desk) as store, asyncio.TaskGroup() as group:
+        releasing = group.create_task(_released(store))
+        await store.wait_for(lambda one: not one.tickets, timeout=DEADLINE)
+        async with store.events(initial=True) as events:
+            desk.may_answer.set()
+            assert not await releasing
+            assert (await anext(events)).ticket == mine()
+
+
+async def _released(store: TicketStore) -> bool:
+    try:
+        await store.commands.release(ticket_id(1))
+    except ServerError:
+        return False
+    return True

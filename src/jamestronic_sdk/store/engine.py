@@ -191,6 +191,11 @@ class Engine:
         return self._overlay.over(self._ledger.rows, self.view)
 
     @property
+    def rows(self) -> Mapping[UUID, Ticket]:
+        """The rows in the view as the database has them, of which events tell; the engine's own, too."""
+        return self._ledger.rows
+
+    @property
     def revision(self) -> int:
         """Rises with every change of ``tickets``."""
         return self._ledger.revision + self._redraws

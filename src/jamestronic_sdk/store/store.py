@@ -543,7 +543,7 @@ class TicketStore:
             (TicketAssigned if self.view.is_mine(ticket) else TicketCreated)(
                 ticket=ticket, source=Source.REFETCH, observed_at=now, initial=True
             )
-            for ticket in self.tickets.values()
+            for ticket in self._engine.rows.values()
         ]
 
 
