@@ -163,3 +163,20 @@ async def _released(store: TicketStore) -> bool:
     except ServerError:
         return False
     return True
+
+
+# --- streams -----------------------------------------------------------------------------------------------
+
+
+async def test_closing_ends_a_reader_that_keeps_its_distance() -> None:
+    async with opened(Desk(mine())) as store, asyncio.TaskGroup() as group:
+        reading = group.create_task(_last_of(store.changes(interval=3600.0)))
+        await store.refresh()
+        await store.aclose()
+        async with asyncio.timeout(DEADLINE):
+            await reading
+
+
+async def _last_of(changes: AsyncIterator[object]) -> None:
+    async for _ in changes:
+        pass
