@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -180,3 +181,21 @@ async def test_closing_ends_a_reader_that_keeps_its_distance() -> None:
 async def _last_of(changes: AsyncIterator[object]) -> None:
     async for _ in changes:
         pass
+
+
+async def test_readers_that_nobody_reads_any_more_cost_nothing() -> None:
+    """``async for event in store.events(): ... break`` closes nothing."""
+    desk = Desk(mine())
+    async with opened(desk) as store:
+        for _ in range(3):
+            async for _event in store.events(initial=True):
+                break
+            async for _status in store.statuses():
+                break
+            async for _change in store.changes():
+                break
+        gc.collect()
+        audience = store._audience  # what it keeps is the matter
+        assert not audience._event_streams
+        assert not audience._status_streams
+        assert not audience._change_streams
