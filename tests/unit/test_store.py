@@ -8,10 +8,12 @@ import random
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from tests.builders import ALICE, make_ticket, ticket_id
 
 from jamestronic_sdk._clock import SYSTEM_CLOCK
 from jamestronic_sdk.errors import (
+    ClientClosedError,
     JamesTronicError,
     ServerError,
     StoreClosedError,
@@ -199,3 +201,18 @@ async def test_readers_that_nobody_reads_any_more_cost_nothing() -> None:
         assert not audience._event_streams
         assert not audience._status_streams
         assert not audience._change_streams
+
+
+# --- the end -----------------------------------------------------------------------------------------------
+
+
+async def test_a_store_whose_client_was_closed_ends_too() -> None:
+    desk = Desk(mine())
+    async with opened(desk) as store:
+        events = store.events()
+        desk.failure = ClientClosedError("The client was closed.")
+        with pytest.raises(JamesTronicError):
+            await store.refresh()
+        async with asyncio.timeout(DEADLINE):
+            assert [event async for event in events] == []
+        assert store.status is StoreStatus.CLOSED
