@@ -17,10 +17,11 @@ from jamestronic_sdk.errors import (
     JamesTronicError,
     ServerError,
     StoreClosedError,
+    StoreError,
 )
 from jamestronic_sdk.models import Ticket
 from jamestronic_sdk.realtime.feed import FeedUp
-from jamestronic_sdk.store.protocol import EngineConfig, StoreStatus
+from jamestronic_sdk.store.protocol import EngineConfig, FreshnessKind, StoreStatus
 from jamestronic_sdk.store.store import StoreParts, TicketStore
 from jamestronic_sdk.store.views import View
 
@@ -216,3 +217,15 @@ async def test_a_store_whose_client_was_closed_ends_too() -> None:
         async with asyncio.timeout(DEADLINE):
             assert [event async for event in events] == []
         assert store.status is StoreStatus.CLOSED
+
+
+async def test_a_store_that_failed_is_closed() -> None:
+    """A bug of ours: it is said once, and nobody takes the view for a live one."""
+    desk = Desk(mine())
+    async with opened(desk) as store:
+        desk.break_down.set()
+        with pytest.raises(StoreError):
+            async for _ in store.events():
+                pass
+        assert store.status is StoreStatus.CLOSED
+        assert store.freshness.kind is FreshnessKind.STALE

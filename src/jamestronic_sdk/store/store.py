@@ -42,7 +42,7 @@ from jamestronic_sdk.store.commands import StoreCommands
 from jamestronic_sdk.store.driver import Driver
 from jamestronic_sdk.store.engine import Engine
 from jamestronic_sdk.store.events import Source, TicketAssigned, TicketCreated, TicketEvent
-from jamestronic_sdk.store.protocol import Background, Foreground, RefreshAsked, StoreStatus, Woke
+from jamestronic_sdk.store.protocol import Background, Close, Foreground, RefreshAsked, StoreStatus, Woke
 from jamestronic_sdk.store.streams import StoreChange
 
 if TYPE_CHECKING:
@@ -461,6 +461,8 @@ class TicketStore:
                 f"The ticket store failed: {type(error).__name__}.", next_step="Make a new one; see the log."
             )
             self._failure.__cause__ = error
+            # Nothing is left that its effects could end.
+            self._engine.handle(Close(), self._parts.clock.now())
         finally:
             unsubscribe()
             forget_wakes()
