@@ -229,3 +229,12 @@ async def test_a_store_that_failed_is_closed() -> None:
                 pass
         assert store.status is StoreStatus.CLOSED
         assert store.freshness.kind is FreshnessKind.STALE
+
+
+async def test_what_a_predicate_raises_comes_through() -> None:
+    def predicate(_: TicketStore) -> bool:
+        raise TimeoutError("the predicate's own")
+
+    async with opened(Desk(mine())) as store:
+        with pytest.raises(TimeoutError, match="the predicate's own"):
+            await store.wait_for(predicate, timeout=None)

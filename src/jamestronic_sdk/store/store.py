@@ -320,13 +320,16 @@ class TicketStore:
             StoreClosedError: The store was closed meanwhile.
         """
         checked_callable(predicate, "predicate")
+        limit = asyncio.timeout(checked_wait(timeout, "timeout"))
         try:
-            async with asyncio.timeout(checked_wait(timeout, "timeout")):
+            async with limit:
                 while not predicate(self):
                     self._require_open()
                     self._audience.changed.clear()
                     await self._audience.changed.wait()
         except TimeoutError as error:
+            if timeout is None or not limit.expired():
+                raise  # the predicate's own
             raise RequestTimeoutError(
                 f"The store did not reach the awaited state in {timeout:g} s; it is {self.status.value}."
             ) from error
