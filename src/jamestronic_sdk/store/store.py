@@ -80,7 +80,7 @@ class StoreParts:
     """The commands."""
     make_feed: Callable[[Callable[[FeedSignal], None]], RunnableFeed]
     on_token: Callable[[Callable[[str | None], None]], Callable[[], None]]
-    """Calls back with each new access token, and with None at sign-out; answers how to stop that."""
+    """Calls back with each new access token, and with None when the person goes; answers how to stop that."""
     on_wake: Callable[[Callable[[], None]], Callable[[], None]]
     """Calls back after the machine slept; answers how to stop that."""
     model: type[Ticket]
@@ -472,7 +472,7 @@ class TicketStore:
             self._end()
 
     def _on_token(self, token: str | None) -> None:
-        """Sign-out ends the store: rows of one person are never compared with those of another."""
+        """The store ends with the person: rows of one are never compared with those of another."""
         if token is None:
             self._driver.close()
 
