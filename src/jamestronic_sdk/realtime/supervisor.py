@@ -408,7 +408,7 @@ class Supervisor:
         if token is None:
             return
         self._has_new_token = True
-        for membership in self._memberships.values():
+        for membership in (*self._memberships.values(), *self._memory.refused.values()):
             membership.another_token()
         self._work.set()
 
