@@ -699,6 +699,19 @@ def test_a_comparison_without_a_single_row_is_believed_the_second_time() -> None
     assert bench.events == []
 
 
+def test_an_empty_snapshot_is_doubted_also_where_only_rows_outside_the_view_were_seen() -> None:
+    bench = LogBench(View.technician(ALICE), make_ticket(1, 1))
+    assert bench.held == {}
+    bench.feed(TimerFired(Timer.READ))
+    bench.sync(is_snapshot=True)
+    assert Count("empty_reads") in bench.effects
+    bench.sync(make_ticket(1, 1), is_snapshot=True)
+    bench.feed(TimerFired(Timer.READ), after=61.0)
+    bench.sync()
+    bench.answer_digest(make_ticket(1, 1))
+    assert bench.engine.is_idle
+
+
 def test_a_digest_that_pairs_do_not_mend_costs_the_cursor() -> None:
     bench = LogBench(View.technician(ALICE), mine(1), mine(1, number=2))
     bench.feed(TimerFired(Timer.READ), after=61.0)

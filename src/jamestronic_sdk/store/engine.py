@@ -621,7 +621,7 @@ class Engine:
 
     def _is_suspicious(self, read: _Read, rows: tuple[object, ...]) -> bool:
         """Rule 7: a first whole read without a row, where rows were held, is only asked again."""
-        if rows or not self._ledger.rows or not self._is_complete or self._saw_empty:
+        if rows or not self._ledger.seen or not self._is_complete or self._saw_empty:
             self._saw_empty = False
             return False
         self._saw_empty = True
