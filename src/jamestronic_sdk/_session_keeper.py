@@ -59,7 +59,7 @@ SignOutScope: TypeAlias = Literal["local", "others", "global"]
 """``local``: this session; ``others``: all but this one; ``global``: every session of the person."""
 
 TokenCallback: TypeAlias = Callable[[str | None], None]
-"""Is told the new access token, or None at sign-out. Must not block; what it raises is logged."""
+"""Is told the new access token, or None when the person goes. Must not block; what it raises is logged."""
 
 # What a caller of `access_token()` is promised; also PostgREST's and Realtime's tolerance for clocks.
 _FRESH: Final = 30.0
@@ -210,7 +210,9 @@ class SessionKeeper:
         return self.me
 
     def on_token(self, callback: TokenCallback) -> Callable[[], None]:
-        """Be told each new access token, and None at sign-out; answers the function that ends it.
+        """Be told each new access token, and None when the person goes; answers the function that ends it.
+
+        They go at sign-out, and when somebody else signs in, whose token follows.
 
         The callback runs on the event loop at once and must not block; what it raises is logged and
         ends nothing.
@@ -282,6 +284,8 @@ class SessionKeeper:
 
         wire = self._wire.with_tokens(FixedToken(session.access_token))
         me = await self._load_me(wire, session.user_id, operation)
+        if self._me is not None and self._me.user_id != me.user_id:
+            self._tell(None)  # who was told of the one before must not take the next one for them
         self._me = me
         self._ended = None
         self._adopt(session, AuthChangeKind.SIGNED_IN)

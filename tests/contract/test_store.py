@@ -483,6 +483,33 @@ async def test_signing_out_closes_the_store(local_supabase: LocalSupabase) -> No
             await store.wait_for(lambda _: False, timeout=DEADLINE)
 
 
+async def test_another_person_on_the_same_client_closes_the_store(local_supabase: LocalSupabase) -> None:
+    """Nobody is told that the tickets of one person are gone because another may not see them."""
+    async with open_shop(local_supabase) as shop, shop.signed_in(Role.ADMIN) as jt:
+        await jt.tickets.create(title="Fridge")
+        other = await shop.person(Role.CUSTOMER)
+        async with jt.ticket_store() as store:
+            told = Told()
+            store.subscribe(told)
+            await jt.auth.sign_in(email=other.email, password=other.password)
+            with pytest.raises(StoreClosedError):
+                await store.wait_for(lambda _: False, timeout=DEADLINE)
+            assert list(told) == []
+
+
+async def test_a_sign_in_closes_a_store_that_was_nobodys(local_supabase: LocalSupabase) -> None:
+    """It saw what the service key shows; nobody is told that a person sees less."""
+    async with open_shop(local_supabase) as shop:
+        person = await shop.person(Role.CUSTOMER)
+        async with (
+            JamesTronic(shop.supabase.url, shop.supabase.service_role_key, env_file=None) as jt,
+            jt.ticket_store() as store,
+        ):
+            await jt.auth.sign_in(email=person.email, password=person.password)
+            with pytest.raises(StoreClosedError):
+                await store.wait_for(lambda _: False, timeout=DEADLINE)
+
+
 async def test_without_sign_in_there_is_no_view(local_supabase: LocalSupabase) -> None:
     async with JamesTronic(local_supabase.url, local_supabase.anon_key, env_file=None) as jt:
         with pytest.raises(NotSignedInError):

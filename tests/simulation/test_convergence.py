@@ -16,7 +16,7 @@ from world import Faults, World
 from jamestronic_sdk.models import Ticket
 from jamestronic_sdk.store.engine import Engine
 from jamestronic_sdk.store.ledger import Ledger
-from jamestronic_sdk.store.protocol import EngineConfig, Signal
+from jamestronic_sdk.store.protocol import EngineConfig, ReadKind, Signal
 from jamestronic_sdk.store.views import View
 
 VIEWS = {
@@ -30,7 +30,7 @@ DATABASES: tuple[dict[str, Any], ...] = (
     {},
     {"has_change_log": False},
     # Drift: what the change log does not tell.
-    {"faults": Faults(forget=0.2)},
+    {"faults": Faults(forget=0.2, false_empty=0.3)},
 )
 """Which of them a history has, its seed says."""
 
@@ -99,6 +99,11 @@ class _OneEmptyReadIsEnough(Engine):
         pass
 
 
+class _EmptyPairsAreBelieved(Engine):
+    def _is_suspicious(self, read: Any, rows: Any) -> bool:
+        return read.kind is not ReadKind.PAIRS and super()._is_suspicious(read, rows)
+
+
 class _EverythingIsInView(Engine):
     def __init__(self, view: View, config: EngineConfig | None = None) -> None:
         super().__init__(_Everything(view.kind, view.profile_id), config)
@@ -147,6 +152,7 @@ class _BusyInTheBackground(Engine):
         with_ledger(_NoFence),
         with_ledger(_NoLookupBeforeReturn),
         _OneEmptyReadIsEnough,
+        _EmptyPairsAreBelieved,
         with_ledger(_DeletedRowsAreForgotten),
         with_ledger(_LeavesAreForgotten),
         _EverythingIsInView,

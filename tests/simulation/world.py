@@ -3,7 +3,7 @@
 The world owns all order: one heap of moments, one seeded source of chance. It models what the references
 say of the services: messages at most once, judged by row level security when they are read; a DELETE for
 everybody; private topics that tell of a leave; transactions that commit later than they began; reads of
-several pages, each as of its own moment; an empty 200; a feed that says again that it replicates after having
+several pages, each as of its own moment; an empty 200 of any kind of whole read; a feed that says again that it replicates after having
 lost changes in silence; a change log that forgets. And of the program: own writes that succeed, come too late, or
 whose answers get lost; a phone that is put away, taken out again, or sleeps.
 """
@@ -443,7 +443,10 @@ class World:
             visible = {key: row for key, row in self.rows.items() if self.is_visible(row)}
             versions = {key: row.version for key, row in self.rows.items()}
             upserts, removed = tuple(visible.values()), ()
-            if not is_snapshot:
+            if is_snapshot:
+                upserts = () if self.is_emptied() else upserts
+                self.was_empty = not upserts
+            else:
                 assert effect.cursor is not None
                 upserts, removed = self.changes(int(effect.cursor), here, visible)
             done = SyncDone(effect.read_id, is_snapshot, upserts, removed, str(here), self.wall())
@@ -497,7 +500,9 @@ class World:
         def answer() -> None:
             self.reads_in_flight.discard(effect.read_id)
             self.page_versions = versions
-            self.feed(PairsDone(effect.read_id, tuple(found), self.wall()))
+            shown = () if self.is_emptied() else tuple(found)
+            self.was_empty = not shown
+            self.feed(PairsDone(effect.read_id, shown, self.wall()))
 
         self.later(0.2, lambda: page(range(1, 5)))
         self.later(self.rng.uniform(0.2, 1.0), lambda: page(range(5, 9)))
@@ -525,8 +530,7 @@ class World:
         first_page, second_page = self.rng.uniform(0.001, 0.5), self.rng.uniform(0.5, 1.5)
         is_empty = False
         if effect.kind is ReadKind.FULL:
-            # Two empty answers in a row are more than the engine promises to see through.
-            is_empty = not self.was_empty and self.chance(self.faults.false_empty)
+            is_empty = self.is_emptied()
 
         def page(numbers: range) -> None:
             wanted = [self.rows[key] for number in numbers if (key := ticket_id(number)) in self.rows]
@@ -552,6 +556,10 @@ class World:
         self.later(first_page, lambda: page(range(1, 5)))
         self.later(second_page, lambda: page(range(5, 9)))
         self.later(second_page + self.rng.uniform(0.001, 1.0), answer)
+
+    def is_emptied(self) -> bool:
+        """A token that lets nobody in; two such answers in a row are more than the engine promises to see."""
+        return not self.was_empty and self.chance(self.faults.false_empty)
 
     def fail(self, effect: StartRead, error: JamesTronicError | None = None) -> None:
         self.reads_in_flight.discard(effect.read_id)

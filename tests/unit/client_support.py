@@ -66,6 +66,7 @@ def session(
     *,
     refresh: str = "refresh-1",
     expires_in: int = 3600,
+    user_id: str = USER,
 ) -> dict[str, object]:
     return {
         "access_token": token,
@@ -73,7 +74,7 @@ def session(
         "expires_in": expires_in,
         "refresh_token": refresh,
         "user": {
-            "id": USER,
+            "id": user_id,
             "aud": "authenticated",
             "app_metadata": {},
             "user_metadata": {},

@@ -195,6 +195,21 @@ async def test_a_wrong_password_keeps_who_was_signed_in(service: Service) -> Non
         assert jt.auth.is_signed_in
 
 
+@pytest.mark.parametrize(
+    ("user_id", "expected"), [(USER, ["access-2"]), (str(UUID(int=2)), [None, "access-2"])]
+)
+async def test_another_person_is_told_as_a_sign_out_and_the_same_one_is_not(
+    service: Service, user_id: str, expected: list[str | None]
+) -> None:
+    async with signed_in(service) as jt:
+        told: list[str | None] = []
+        jt.auth.on_token(told.append)
+        answer = session("access-2", user_id=user_id)
+        service.script(TOKEN, lambda: ok(answer))
+        await sign_in(jt)
+        assert told == expected
+
+
 async def test_a_refused_profile_keeps_who_was_signed_in(service: Service) -> None:
     async with signed_in(service) as jt:
         told: list[str | None] = []

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 import jamestronic_sdk
+from jamestronic_sdk.realtime.channels import POOL_TOPIC
+from jamestronic_sdk.store import messages
 
 PACKAGE = Path(jamestronic_sdk.__file__).parent
 ROOT = PACKAGE.parent.parent
@@ -26,6 +28,7 @@ PURE = [
         "proof",
         "tombstones",
         "ledger",
+        "board",
     )
 ]
 CLIENT_LIBRARY = [
@@ -80,8 +83,28 @@ def test_the_pure_core_imports_only_the_pure_core(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", CLIENT_LIBRARY, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_the_client_library_does_not_know_the_local_stack(path: Path) -> None:
-    assert not [name for name in imported(path) if name.startswith("jamestronic_sdk.local")]
+def test_the_client_library_does_not_know_what_is_built_on_it(path: Path) -> None:
+    rooms = {tuple(name.split(".")[:2]) for name in imported(path)}
+    assert not rooms & {("jamestronic_sdk", above) for above in ("local", "cli", "testing")}
+
+
+@pytest.mark.parametrize(
+    "path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE))
+)
+def test_a_module_is_one_idea(path: Path) -> None:
+    lines = path.read_text().splitlines()
+    assert len(lines) <= 800 or "written by ``scripts/" in lines[0]
+
+
+def test_the_map_of_rooms_names_every_module() -> None:
+    known = (ROOT / "docs" / "architecture.md").read_text().split()
+    for path in CLIENT_LIBRARY:
+        if path.name != "__init__.py":
+            assert path.name in known, f"docs/architecture.md lacks {path.relative_to(PACKAGE)}"
+
+
+def test_the_pure_core_names_the_pool_as_realtime_does() -> None:
+    assert messages._POOL_TOPIC == POOL_TOPIC
 
 
 @pytest.mark.parametrize(
@@ -97,6 +120,11 @@ def test_the_client_library_does_not_know_the_local_stack(path: Path) -> None:
         ("table.py", ("client", "store", "realtime", "tickets", "blocking")),
         ("factors.py", ("client", "store", "realtime", "tickets", "auth", "blocking")),
         ("client.py", ("blocking", "cli")),
+        ("_http.py", ("client", "auth", "tickets", "store", "realtime", "blocking")),
+        ("_telemetry.py", ("client", "auth", "tickets", "store", "realtime", "blocking", "_http")),
+        ("_wake.py", ("client", "auth", "tickets", "store", "realtime", "blocking", "_http")),
+        ("local", ("cli", "testing", "blocking")),
+        ("testing.py", ("cli",)),
         ("profiles.py", ("client", "store", "realtime", "tickets")),
     ],
 )

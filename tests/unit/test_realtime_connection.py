@@ -423,6 +423,19 @@ async def test_a_refusal_outlives_the_socket_but_not_the_token() -> None:
         await it.until(lambda: third.told[-1:] == [("live", PERSON.name)])
 
 
+async def test_a_refusal_does_not_outlive_the_token_while_others_keep_the_socket() -> None:
+    async with bench(Behaviour(refuses={PERSON: UNAUTHORIZED})) as it:
+        first, other, second = Listening(), Listening(), Listening()
+        it.connection.hold(other, CHANGES)
+        it.connection.hold(first, PERSON)
+        await it.until(lambda: bool(first.told))
+        await it.connection.leave(first)
+        it.behaviour.refuses.clear()
+        it.renew("token-2")
+        it.connection.hold(second, PERSON)
+        await it.until(lambda: second.told[-1:] == [("live", PERSON.name)])
+
+
 async def test_a_newer_token_goes_to_the_open_socket() -> None:
     async with bench() as it:
         it.connection.hold(Listening(), CHANGES)

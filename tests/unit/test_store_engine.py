@@ -684,6 +684,34 @@ def test_a_comparison_that_fails_waits_for_the_next_proof() -> None:
     assert bench.engine.is_idle
 
 
+def test_a_comparison_without_a_single_row_is_believed_the_second_time() -> None:
+    """A token that lets nobody in looks like a person who may see nothing."""
+    bench = LogBench(View.technician(ALICE), mine(1))
+    bench.feed(TimerFired(Timer.READ), after=61.0)
+    bench.sync()
+    bench.answer_digest()
+    bench.sync()
+    bench.compare()
+    assert bench.held == {1: 1}
+    assert bench.running.cursor is None
+    bench.sync(mine(1), is_snapshot=True)
+    assert bench.held == {1: 1}
+    assert bench.events == []
+
+
+def test_an_empty_snapshot_is_doubted_also_where_only_rows_outside_the_view_were_seen() -> None:
+    bench = LogBench(View.technician(ALICE), make_ticket(1, 1))
+    assert bench.held == {}
+    bench.feed(TimerFired(Timer.READ))
+    bench.sync(is_snapshot=True)
+    assert Count("empty_reads") in bench.effects
+    bench.sync(make_ticket(1, 1), is_snapshot=True)
+    bench.feed(TimerFired(Timer.READ), after=61.0)
+    bench.sync()
+    bench.answer_digest(make_ticket(1, 1))
+    assert bench.engine.is_idle
+
+
 def test_a_digest_that_pairs_do_not_mend_costs_the_cursor() -> None:
     bench = LogBench(View.technician(ALICE), mine(1), mine(1, number=2))
     bench.feed(TimerFired(Timer.READ), after=61.0)
@@ -798,6 +826,19 @@ def test_a_conflict_about_a_ticket_that_was_lost_says_so() -> None:
     assert not conflict.is_in_view
 
 
+def test_a_conflict_is_not_told_by_a_lookup_that_began_before_it() -> None:
+    bench = technician(mine(1))
+    bench.feed(RowDoubtful(ticket_id(1)))
+    bench.feed(WriteBegun(1, ticket_id(1), {"status": "in_progress"}))
+    bench.feed(WriteFailed(1, is_conflict=True, is_certain=True, received_at=AT))
+    bench.look_up(mine(1))
+    assert bench.events == []
+    bench.look_up(mine(2, status="ready"))
+    conflict = bench.events[-1]
+    assert isinstance(conflict, TicketConflicted)
+    assert conflict.ticket.version == 2
+
+
 def test_a_pending_write_holds_back_no_other_row_and_lies_over_newer_ones() -> None:
     bench = technician(mine(1, status="assigned"), mine(1, number=2))
     bench.feed(WriteBegun(1, ticket_id(1), {"status": "in_progress"}))
@@ -849,6 +890,27 @@ def test_a_refresh_in_the_background_is_answered() -> None:
     bench.feed(RefreshAsked(7))
     assert Resolve(7, None) in bench.read(make_ticket(1, 1))
     assert bench.engine.status is StoreStatus.PAUSED
+
+
+def test_a_refresh_that_fails_in_the_background_loads_no_longer() -> None:
+    bench = live()
+    bench.feed(Background())
+    bench.feed(TimerFired(Timer.BACKGROUND), after=60.0)
+    bench.feed(RefreshAsked(7))
+    bench.feed(ReadFailed(bench.running.read_id, ServerError("no")))
+    bench.feed(TimerFired(Timer.READ), after=30.0)
+    assert not bench.engine.is_loading
+
+
+def test_a_refresh_that_waits_after_a_failure_is_not_forgotten_in_the_background() -> None:
+    bench = live(make_ticket(1, 1))
+    bench.feed(Background())
+    bench.feed(RowDoubtful(ticket_id(1)), after=59.0)
+    bench.feed(RefreshAsked(7))
+    bench.feed(ReadFailed(bench.running.read_id, ServerError("no")), after=0.5)
+    bench.feed(TimerFired(Timer.BACKGROUND), after=0.5)
+    bench.look_up(make_ticket(1, 1))
+    assert Resolve(7, None) in bench.read(make_ticket(1, 1))
 
 
 def test_back_in_the_foreground_the_feed_begins_anew_and_what_was_missed_is_read() -> None:

@@ -315,7 +315,9 @@ class Auth:
         return self._portal.run(lambda: self._face.renew(stale))
 
     def on_token(self, callback: TokenCallback) -> Callable[[], None]:
-        """Be told each new access token, and None at sign-out; answers the function that ends it.
+        """Be told each new access token, and None when the person goes; answers the function that ends it.
+
+        They go at sign-out, and when somebody else signs in, whose token follows.
 
         The callback runs on the event loop at once and must not block; what it raises is logged and
         ends nothing.

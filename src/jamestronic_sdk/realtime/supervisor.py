@@ -115,7 +115,7 @@ class ConnectionParts:
     Args:
         open_link: Makes an unopened link; called once per attempt.
         access_token: Answers a token that is good for a while; may refresh it over the network.
-        on_token: Calls back with each newer token, or None at sign-out; answers how to stop that.
+        on_token: Calls back with each newer token, or None when the person goes; answers how to stop that.
         on_wake: Calls back after the machine slept; answers how to stop that.
         spawn: Starts a task of the client's, which ends with it; raises when the client is closed.
         clock: Time.
@@ -408,7 +408,7 @@ class Supervisor:
         if token is None:
             return
         self._has_new_token = True
-        for membership in self._memberships.values():
+        for membership in (*self._memberships.values(), *self._memory.refused.values()):
             membership.another_token()
         self._work.set()
 

@@ -198,7 +198,10 @@ def assemble_store(
             reader=_TicketsReader(tickets),
             tickets=tickets,
             make_feed=make_feed,
-            on_token=auth.on_token,
+            # Where nobody was signed in, whoever signs in is somebody else.
+            on_token=auth.on_token
+            if auth.is_signed_in
+            else lambda callback: auth.on_token(lambda _: callback(None)),
             on_wake=core.sleep_watch.on_wake,
             model=model,
             clock=core.clock,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING, Final
+from weakref import WeakSet
 
 from jamestronic_sdk.errors import Retry
 from jamestronic_sdk.store.metrics import StoreMetrics
@@ -49,9 +50,10 @@ class Audience:
         self.changed: Final = asyncio.Event()
         """Set with every change of tickets or status; who waits clears it."""
         self._view: Final = view
-        self._event_streams: set[EventStream] = set()
-        self._status_streams: set[Stream[StatusChange]] = set()
-        self._change_streams: set[ChangeStream] = set()
+        # Weak: who breaks out of an iteration closes nothing, and nobody will ever read it again.
+        self._event_streams: WeakSet[EventStream] = WeakSet()
+        self._status_streams: WeakSet[Stream[StatusChange]] = WeakSet()
+        self._change_streams: WeakSet[ChangeStream] = WeakSet()
         self._refreshes: dict[int, asyncio.Future[None]] = {}
         self._next_token = 1
 
@@ -65,14 +67,12 @@ class Audience:
 
     def add_event_stream(self, limit: int) -> EventStream:
         """A new reader of events."""
-        self._event_streams = {stream for stream in self._event_streams if not stream.is_closed}
         stream = EventStream(limit, self._view)
         self._event_streams.add(stream)
         return stream
 
     def add_status_stream(self) -> Stream[StatusChange]:
         """A new reader of status changes."""
-        self._status_streams = {stream for stream in self._status_streams if not stream.is_closed}
         stream: Stream[StatusChange] = Stream(_STATUS_LIMIT)
         self._status_streams.add(stream)
         return stream
@@ -81,7 +81,6 @@ class Audience:
         self, picture: Callable[[tuple[TicketEvent, ...]], StoreChange], interval: float
     ) -> ChangeStream:
         """A new reader of what to redraw."""
-        self._change_streams = {stream for stream in self._change_streams if not stream.is_closed}
         stream = ChangeStream(picture, EventStream(EVENT_LIMIT, self._view), self._clock, interval)
         self._change_streams.add(stream)
         return stream

@@ -343,6 +343,7 @@ class StoreCommands:
         is_conflict, is_certain = False, False
         try:
             async with self._turn(wanted):
+                self._store.require_open()  # it may have been closed, and somebody else signed in, meanwhile
                 row = await send(wanted, self._version(wanted, expected_version))
                 self._store.post(WriteDone(token, row, self._store.wall()))
                 # Before the next one's turn: it is based on this one's version.

@@ -19,7 +19,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol, assert_never
 
 from jamestronic_sdk._telemetry import measured_bytes
-from jamestronic_sdk.errors import JamesTronicError, RequestTimeoutError, StoreError
+from jamestronic_sdk.errors import ClientClosedError, JamesTronicError, RequestTimeoutError, StoreError
 from jamestronic_sdk.realtime.feed import FeedBroadcast, FeedDown, FeedRow, FeedSignal, FeedUp
 from jamestronic_sdk.store.messages import decode, decode_broadcast
 from jamestronic_sdk.store.protocol import (
@@ -281,6 +281,9 @@ class Driver:
             self._listener.on_count("bytes_in", traffic.received)
             self._listener.on_measured("read", self._clock.now() - began)
             self.post(answer)
+        except ClientClosedError as error:
+            self.post(ReadFailed(effect.read_id, error))
+            self.close()  # what the store is built on is gone for good
         except JamesTronicError as error:
             self.post(ReadFailed(effect.read_id, error))
         except TimeoutError as error:

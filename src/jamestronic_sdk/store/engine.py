@@ -155,8 +155,9 @@ class Engine:
         self._proof = Proof(self.config.digest_interval, self.config.digest_tries)
         self._are_pairs_wanted = False
         self._overlay = Overlay()
-        self._conflicts: list[PendingWrite] = []
-        """Own writes that came too late, until a lookup has answered how the row is now."""
+        self._conflicts: list[tuple[int, PendingWrite]] = []
+        """Own writes that came too late, and when that was known: a lookup that begins then answers how the
+        row is now."""
         self._is_complete = False
         self._step = 0
         self._next_read_id = 1
@@ -187,6 +188,11 @@ class Engine:
     def tickets(self) -> Mapping[UUID, Ticket]:
         """The rows in the view, own writes under way included; do not change it, it is the engine's own."""
         return self._overlay.over(self._ledger.rows, self.view)
+
+    @property
+    def rows(self) -> Mapping[UUID, Ticket]:
+        """The rows in the view as the database has them, of which events tell; the engine's own, too."""
+        return self._ledger.rows
 
     @property
     def revision(self) -> int:
@@ -221,7 +227,7 @@ class Engine:
     @property
     def is_loading(self) -> bool:
         """Whether what a person waits for is being read; not while a failed read waits for its repetition."""
-        return self._catch_up_step is not None and not self._is_backing_off and not self._is_closed
+        return self._catch_up_step is not None and self._read is not None
 
     @property
     def _is_closed(self) -> bool:
@@ -414,6 +420,7 @@ class Engine:
         self._signal(Signal.PAUSE, "in the background")
         self._live_since_step = None
         self._burst_began_at = None
+        self._is_backing_off = False  # the timer that would end it is cleared
         self._effects += [ClearTimer(Timer.READ), ClearTimer(Timer.RECONCILE), CloseFeed()]
 
     def _on_foreground(self) -> None:
@@ -448,7 +455,7 @@ class Engine:
             return
         self._redraw()
         if item.is_conflict and write.base is not None:
-            self._conflicts.append(write)
+            self._conflicts.append((self._step, write))
         if item.is_conflict or not item.is_certain:
             self._doubt(write.ticket_id)
 
@@ -459,9 +466,14 @@ class Engine:
 
     def _tell_conflicts(self, read: _Read, found: Mapping[UUID, Ticket], received_at: datetime) -> None:
         """The rows that beat an own write are known now."""
-        answered = [write for write in self._conflicts if write.ticket_id in read.ticket_ids]
-        for write in answered:
-            self._conflicts.remove(write)
+        answered = [
+            (step, write)
+            for step, write in self._conflicts
+            if step <= read.began_step and write.ticket_id in read.ticket_ids
+        ]
+        for conflict in answered:
+            self._conflicts.remove(conflict)
+            _, write = conflict
             if write.base is None or write.attempted is None:
                 continue
             now = found.get(write.ticket_id) or self._ledger.rows.get(write.ticket_id)
@@ -606,9 +618,9 @@ class Engine:
         self._cursor = item.cursor
         self._finish_read(read)
 
-    def _is_suspicious(self, read: _Read, tickets: tuple[Ticket, ...]) -> bool:
+    def _is_suspicious(self, read: _Read, rows: tuple[object, ...]) -> bool:
         """Rule 7: a first whole read without a row, where rows were held, is only asked again."""
-        if tickets or not self._ledger.rows or not self._is_complete or self._saw_empty:
+        if rows or not self._ledger.seen or not self._is_complete or self._saw_empty:
             self._saw_empty = False
             return False
         self._saw_empty = True
@@ -669,7 +681,7 @@ class Engine:
     def _on_pairs_done(self, item: PairsDone) -> None:
         """What is missing or older here is asked for by id; what is not visible any more is removed."""
         read = self._take_read(item.read_id)
-        if read is None:
+        if read is None or self._is_suspicious(read, item.pairs):
             return
         for ticket_id, version in item.pairs:
             if version > (self._ledger.seen.version(ticket_id) or 0):

@@ -42,7 +42,7 @@ from jamestronic_sdk.store.commands import StoreCommands
 from jamestronic_sdk.store.driver import Driver
 from jamestronic_sdk.store.engine import Engine
 from jamestronic_sdk.store.events import Source, TicketAssigned, TicketCreated, TicketEvent
-from jamestronic_sdk.store.protocol import Background, Foreground, RefreshAsked, StoreStatus, Woke
+from jamestronic_sdk.store.protocol import Background, Close, Foreground, RefreshAsked, StoreStatus, Woke
 from jamestronic_sdk.store.streams import StoreChange
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class StoreParts:
     """The commands."""
     make_feed: Callable[[Callable[[FeedSignal], None]], RunnableFeed]
     on_token: Callable[[Callable[[str | None], None]], Callable[[], None]]
-    """Calls back with each new access token, and with None at sign-out; answers how to stop that."""
+    """Calls back with each new access token, and with None when the person goes; answers how to stop that."""
     on_wake: Callable[[Callable[[], None]], Callable[[], None]]
     """Calls back after the machine slept; answers how to stop that."""
     model: type[Ticket]
@@ -320,13 +320,16 @@ class TicketStore:
             StoreClosedError: The store was closed meanwhile.
         """
         checked_callable(predicate, "predicate")
+        limit = asyncio.timeout(checked_wait(timeout, "timeout"))
         try:
-            async with asyncio.timeout(checked_wait(timeout, "timeout")):
+            async with limit:
                 while not predicate(self):
                     self._require_open()
                     self._audience.changed.clear()
                     await self._audience.changed.wait()
         except TimeoutError as error:
+            if timeout is None or not limit.expired():
+                raise  # the predicate's own
             raise RequestTimeoutError(
                 f"The store did not reach the awaited state in {timeout:g} s; it is {self.status.value}."
             ) from error
@@ -461,13 +464,15 @@ class TicketStore:
                 f"The ticket store failed: {type(error).__name__}.", next_step="Make a new one; see the log."
             )
             self._failure.__cause__ = error
+            # Nothing is left that its effects could end.
+            self._engine.handle(Close(), self._parts.clock.now())
         finally:
             unsubscribe()
             forget_wakes()
             self._end()
 
     def _on_token(self, token: str | None) -> None:
-        """Sign-out ends the store: rows of one person are never compared with those of another."""
+        """The store ends with the person: rows of one are never compared with those of another."""
         if token is None:
             self._driver.close()
 
@@ -543,7 +548,7 @@ class TicketStore:
             (TicketAssigned if self.view.is_mine(ticket) else TicketCreated)(
                 ticket=ticket, source=Source.REFETCH, observed_at=now, initial=True
             )
-            for ticket in self.tickets.values()
+            for ticket in self._engine.rows.values()
         ]
 
 
@@ -573,8 +578,8 @@ class _Writable:
         return datetime.fromtimestamp(self._clock.wall(), UTC)
 
     async def absorb(self, ticket_id: UUID, version: int) -> None:
-        """Wait until the row is in ``tickets``; a store that was closed meanwhile has none."""
-        with contextlib.suppress(RequestTimeoutError, StoreError):
+        """Wait until the row is in ``tickets``; a read that fails or a store that ends undo nothing."""
+        with contextlib.suppress(JamesTronicError):
             await self._store.settled(ticket_id, version, timeout=_ABSORB_TIMEOUT)
 
 

@@ -215,6 +215,7 @@ class ChangeStream(Stream[StoreChange]):
         self._interval: Final = interval
         self._not_before = clock.now()
         self._is_due = True
+        self._is_over = asyncio.Event()
 
     def add(self, events: tuple[TicketEvent, ...]) -> None:
         """There is something to redraw; called by the store."""
@@ -234,10 +235,11 @@ class ChangeStream(Stream[StoreChange]):
     @override
     async def __anext__(self) -> StoreChange:
         wait = self._not_before - self._clock.now()
-        if wait > 0 and not self._is_closed:
-            await self._clock.sleep(wait)
+        if wait > 0:
+            await self._clock.wait(self._is_over, wait)
         return await super().__anext__()
 
     @override
     def _clear(self) -> None:
         self._events.end()
+        self._is_over.set()
