@@ -77,8 +77,5 @@ class SeenRows:
     def __contains__(self, ticket_id: UUID) -> bool:
         return ticket_id in self._rows
 
-    def __len__(self) -> int:
-        return len(self._rows)
-
     def __iter__(self) -> Iterator[UUID]:
         return iter(self._rows)
