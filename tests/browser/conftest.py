@@ -385,15 +385,19 @@ class People:
         for side in self.sides:
             if not side.page.is_closed() and side not in self._pictured and not is_good:
                 await self.picture(side, "end")
-        for context in self._contexts:
-            side = next((one for one in self.sides if [one.page] == context.pages), None)
-            known = None if side is None else self._dashboard.people.get(side.name)
-            if side is None or known is None or side.address != known[0] or not is_good:
-                await context.close()
-                continue
-            is_phone = side.page.viewport_size == PHONE
-            await side.put_away()
-            self._dashboard.idle[side.name, is_phone] = side
+        async with asyncio.TaskGroup() as tasks:
+            for context in self._contexts:
+                tasks.create_task(self._put_away(context, is_good=is_good))
+
+    async def _put_away(self, context: BrowserContext, *, is_good: bool) -> None:
+        side = next((one for one in self.sides if [one.page] == context.pages), None)
+        known = None if side is None else self._dashboard.people.get(side.name)
+        if side is None or known is None or side.address != known[0] or not is_good:
+            await context.close()
+            return
+        is_phone = side.page.viewport_size == PHONE
+        await side.put_away()
+        self._dashboard.idle[side.name, is_phone] = side
 
 
 FULL_NAMES = {

@@ -126,6 +126,7 @@ async def test_the_slower_of_two_is_told_who_has_it(
     dashboard.before(monkeypatch, "ada", "assign", cleo_is_faster)
     await ada.choose(ticket, "Ben Sørensen")
     await ada.is_told(f"Somebody was a moment faster: {ticket.label} is with Cleo Marín now.")
+    await people.picture(ada, "told")
     await expect(ada.page.locator(".toast")).to_have_count(1)
     await expect(ada.card(ticket).locator(".holder-name")).to_have_text("Cleo Marín")
     await cleo.sees(ticket, within="#mine-list")
