@@ -317,7 +317,7 @@ class StoreTelemetry:
         """A context manager around one read that brings the store up to date.
 
         Args:
-            read: Its kind: ``full``, ``sync``, ``lookup`` or ``digest``.
+            read: Its kind: ``full``, ``sync``, ``lookup``, ``digest`` or ``pairs``.
         """
         return Reconcile(self._view, read, self._clock)
 

@@ -148,7 +148,9 @@ async def test_stores_that_open_and_close_at_once_leave_no_task_and_no_socket(
         assert await sockets(local_supabase) == 0
 
 
-async def test_the_client_takes_the_socket_along_when_it_closes_first(local_supabase: LocalSupabase) -> None:
+async def test_the_client_takes_socket_and_stores_along_when_it_closes_first(
+    local_supabase: LocalSupabase,
+) -> None:
     async with open_shop(local_supabase) as shop:
         await sockets(local_supabase)
         async with AsyncExitStack() as stack:
@@ -156,7 +158,7 @@ async def test_the_client_takes_the_socket_along_when_it_closes_first(local_supa
                 store = await stack.enter_async_context(jt.ticket_store(poll_interval=300))
                 await store.wait_for(is_live, timeout=DEADLINE)
             await until_used(store, None)
-            assert store.status is StoreStatus.POLLING
+            assert store.status is StoreStatus.CLOSED
             assert await sockets(local_supabase) == 0
 
 

@@ -869,6 +869,15 @@ def test_a_glance_at_another_app_costs_nothing() -> None:
     assert bench.engine.status is StoreStatus.LIVE
 
 
+def test_the_background_is_counted_from_the_first_word_of_it() -> None:
+    """A program that says so again and again is no less in the background."""
+    bench = live()
+    assert SetTimer(Timer.BACKGROUND, 60.0, 60.0) in bench.feed(Background())
+    assert bench.feed(Background(), after=30.0) == []
+    bench.feed(Foreground())
+    assert SetTimer(Timer.BACKGROUND, 60.0, 60.0) in bench.feed(Background())
+
+
 def test_in_the_background_nothing_is_asked_and_the_view_is_stale() -> None:
     bench = live(make_ticket(1, 1))
     bench.feed(Background())

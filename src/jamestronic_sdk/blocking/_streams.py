@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, Generic, Self, TypeVar
 from typing_extensions import override
 
 from jamestronic_sdk._auth_changes import AuthChange
+from jamestronic_sdk.errors import ClientClosedError
 from jamestronic_sdk.models import RowT
 from jamestronic_sdk.store.events import TicketEvent
 from jamestronic_sdk.store.streams import StoreChange
@@ -148,7 +149,11 @@ class Stream(Iterator[_T], Generic[_T]):
     @override
     def __next__(self) -> _T:
         """The next item; waits for it."""
-        return _step(self._portal, self._face)
+        try:
+            return _step(self._portal, self._face)
+        except ClientClosedError:
+            # The store went with the client, between two steps or in the middle of one.
+            raise StopIteration from None
 
     def __enter__(self) -> Self:
         """Nothing to do: it listens from the moment it was made."""

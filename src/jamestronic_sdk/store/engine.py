@@ -159,6 +159,7 @@ class Engine:
         """Own writes that came too late, and when that was known: a lookup that begins then answers how the
         row is now."""
         self._is_complete = False
+        self._is_in_background = False
         self._step = 0
         self._next_read_id = 1
         self._read: _Read | None = None
@@ -411,7 +412,8 @@ class Engine:
     # --- background, sleep -------------------------------------------------------------------------
 
     def _on_background(self) -> None:
-        if not self._is_paused:
+        if not self._is_in_background:
+            self._is_in_background = True
             delay = self.config.background_delay
             self._effects.append(SetTimer(Timer.BACKGROUND, delay, delay))
 
@@ -425,6 +427,7 @@ class Engine:
 
     def _on_foreground(self) -> None:
         """Somebody looks: the view may be old, whether it was paused or not."""
+        self._is_in_background = False
         self._effects.append(ClearTimer(Timer.BACKGROUND))
         if self._is_paused:
             self._signal(Signal.RESUME)
