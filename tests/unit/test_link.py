@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from aiohttp import WSMsgType, web
 from realtime_support import CHANGES, PERSON, UNAUTHORIZED
+from websockets.asyncio.client import ClientConnection
 
 from jamestronic_sdk.errors import ConnectionFailedError, RequestTimeoutError
 from jamestronic_sdk.realtime.link import JoinFailed, Link
@@ -417,3 +418,28 @@ async def test_what_the_library_can_not_read_is_not_logged(caplog: pytest.LogCap
         await link.send_heartbeat("after")
         await ears.until(lambda: ("heartbeat", "after") in ears.told)
     assert not [one for one in caplog.records if one.levelname in {"WARNING", "ERROR"}]
+
+
+@pytest.mark.parametrize("way", ["cancelled", "no answer"])
+async def test_a_close_that_does_not_come_to_its_end_leaves_no_task_either(
+    way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The library ends its own tasks only after the server's good-bye, for which a dead socket waits in vain."""
+
+    async def never(_: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(ClientConnection, "close", never)
+    monkeypatch.setattr("jamestronic_sdk.realtime.link._CLOSE_TIMEOUT", 0.05)
+    async with serving() as server:
+        before = asyncio.all_tasks()
+        link = Link(server.url, "key", Ears(), timeout=5.0)
+        await link.open()
+        async with asyncio.TaskGroup() as group:
+            closing = group.create_task(link.close())
+            if way == "cancelled":
+                await asyncio.sleep(0)
+                closing.cancel()
+        async with asyncio.timeout(5):
+            while any("AsyncRealtimeClient" in repr(task) for task in asyncio.all_tasks() - before):  # noqa: ASYNC110 - as above
+                await asyncio.sleep(0.001)

@@ -292,9 +292,16 @@ class Link:
         socket = self._client._ws_connection  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - 2.34.1 has no other way
         if socket is not None:
             socket.close_timeout = _CLOSE_TIMEOUT
-        with contextlib.suppress(Exception):  # a socket that is being dropped may fail in any way
+        try:
             async with asyncio.timeout(2 * _CLOSE_TIMEOUT):
                 await self._client.close()
+        except Exception as error:  # noqa: BLE001 - a socket that is being dropped may fail in any way
+            _log.debug("a realtime socket did not close in good order: %s", type(error).__name__)
+        finally:
+            # The library (2.34.1) ends its tasks only after a good-bye that came to its end.
+            for task in (self._client._listen_task, self._client._heartbeat_task):  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - it has no other way
+                if task is not None:
+                    task.cancel()
 
     # --- inside ------------------------------------------------------------------------------------
 
