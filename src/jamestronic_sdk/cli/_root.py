@@ -127,8 +127,9 @@ class Root(TyperGroup):
         """Run, and end the process with an exit code."""
         options = _fresh()
         # Without a handler Python prints warnings by itself; what matters is said by the commands.
-        silence = logging.NullHandler()
-        logging.getLogger("jamestronic_sdk").addHandler(silence)
+        logger = logging.getLogger("jamestronic_sdk")
+        handlers, level = list(logger.handlers), logger.level
+        logger.addHandler(logging.NullHandler())
         try:
             return super().main(*arguments, **named)
         except JamesTronicError as error:
@@ -146,7 +147,8 @@ class Root(TyperGroup):
             )
             sys.exit(ExitCode.FAILURE)
         finally:
-            logging.getLogger("jamestronic_sdk").removeHandler(silence)
+            logger.handlers[:] = handlers
+            logger.setLevel(level)
 
 
 # One command runs in a process; tests that run several begin each with `_fresh`.

