@@ -265,14 +265,23 @@ def connections_to(port: int) -> list[tuple[int, int]]:
 @asynccontextmanager
 async def nothing_left() -> AsyncIterator[None]:
     """After the block no task and no timer of the block is left on the loop."""
-    tasks, timers = asyncio.all_tasks(), _timers()
+    tasks = asyncio.all_tasks()
+    timers = _timers(tasks)
     yield
     assert await until(lambda: asyncio.all_tasks() <= tasks), asyncio.all_tasks() - tasks
-    assert await until(lambda: _timers() <= timers), _timers() - timers
+    assert await until(lambda: _timers(tasks) <= timers), _timers(tasks) - timers
 
 
-def _timers() -> set[asyncio.TimerHandle]:
-    """Timers of the running loop that would still fire."""
+def _timers(others: set[asyncio.Task[Any]]) -> set[asyncio.TimerHandle]:
+    """Timers of the running loop that would still fire, but for the time-outs of others' tasks.
+
+    Other tests' clients live in the same loop, and wait with time-outs of their own.
+    """
     loop = asyncio.get_running_loop()
     scheduled: list[asyncio.TimerHandle] = getattr(loop, "_scheduled")  # noqa: B009 - the loop has no public list
-    return {handle for handle in scheduled if not handle.cancelled()}
+
+    def owner(handle: asyncio.TimerHandle) -> object:
+        timeout = getattr(getattr(handle, "_callback", None), "__self__", None)
+        return getattr(timeout, "_task", None)
+
+    return {handle for handle in scheduled if not handle.cancelled() and owner(handle) not in others}

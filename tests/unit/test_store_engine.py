@@ -958,6 +958,12 @@ def test_a_view_whose_reads_stop_is_reported_stale() -> None:
     assert report.change.status is StoreStatus.LIVE
 
 
+def test_a_view_that_polls_from_now_on_is_stale_sooner() -> None:
+    bench = live(make_ticket(1, 1))
+    effects = bench.feed(FeedLost("cut"), after=10.0)
+    assert SetTimer(Timer.STALE, 35.0, 35.0) in effects
+
+
 def test_loading_ends_when_a_read_fails_and_begins_with_its_repetition() -> None:
     engine = Engine(View.overview())
     (start,) = [effect for effect in engine.handle(Start(), 0.0) if isinstance(effect, StartRead)]

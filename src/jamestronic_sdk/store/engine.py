@@ -398,6 +398,7 @@ class Engine:
         was_polling = self._status is StoreStatus.POLLING
         self._signal(Signal.FEED_LOST, reason)
         self._effects.append(Count("feed_losses"))
+        self._watch_age()
         if not was_polling:
             self._want(Source.POLL)
 
@@ -649,12 +650,15 @@ class Engine:
             self._signal(Signal.VERIFIED)
         if not self._is_paused:
             interval, spread = self._interval, self.config.jitter * self._interval
-            stale_after = max(0.0, _STALE_AFTER * interval - (self._now - read.began_at))
-            self._effects += [
-                SetTimer(Timer.READ, interval - spread, interval + spread),
-                SetTimer(Timer.STALE, stale_after, stale_after),
-            ]
+            self._effects.append(SetTimer(Timer.READ, interval - spread, interval + spread))
+            self._watch_age()
         self._settling += self._take_refreshes(read)
+
+    def _watch_age(self) -> None:
+        """Say it when the last successful read becomes too old for this status."""
+        if self._synced_at is not None:
+            left = max(0.0, _STALE_AFTER * self._interval - (self._now - self._synced_at))
+            self._effects.append(SetTimer(Timer.STALE, left, left))
 
     def _on_digest_done(self, item: DigestDone) -> None:
         """Rule 11: equal is proof; different calls for what changed since the cursor, which decides."""
