@@ -52,16 +52,18 @@ from jamestronic_sdk.errors import (
     api_error,
     auth_error,
 )
+from jamestronic_sdk.models import share_names
 from jamestronic_sdk.retry import RetryBudget, RetryPolicy, retrying
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Awaitable, Callable, Coroutine, Generator
+    from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
     from contextlib import AbstractContextManager
 
     from postgrest.base_request_builder import RequestConfig
 
     from jamestronic_sdk._clock import Clock
+    from jamestronic_sdk.models import Row
     from jamestronic_sdk.realtime.connection import Connection
     from jamestronic_sdk.settings import Settings
 
@@ -650,12 +652,23 @@ def data_error(operation: str, error: ValidationError) -> DataError:
     )
 
 
-def parse(adapter: TypeAdapter[_T], response: httpx.Response, operation: str) -> _T:
-    """The validated body, straight from the bytes: no dictionaries in between."""
+def parse(
+    adapter: TypeAdapter[_T],
+    response: httpx.Response,
+    operation: str,
+    rows_of: Callable[[_T], Iterable[Row]] | None = None,
+) -> _T:
+    """The validated body, straight from the bytes: no dictionaries in between.
+
+    ``rows_of``: the rows in it, which share what they can while the collector rests.
+    """
     body = response.content
     try:
         with _collector_at_rest() if len(body) > _LARGE_BODY else nullcontext():
-            return adapter.validate_json(body)
+            found = adapter.validate_json(body)
+            for row in rows_of(found) if rows_of is not None else ():
+                share_names(row)
+            return found
     except ValidationError as error:
         raise data_error(operation, error) from None
 

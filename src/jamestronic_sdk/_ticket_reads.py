@@ -74,7 +74,7 @@ class TicketReads(Generic[TicketT]):
         """Validated rows."""
         from jamestronic_sdk._http import parse  # noqa: PLC0415 - imports httpx
 
-        return parse(self._rows, response, operation)
+        return parse(self._rows, response, operation, iter)
 
     async def rows(self, narrow: Narrow, operation: str) -> list[TicketT]:
         """The rows of one request."""

@@ -127,6 +127,8 @@ def share_names(row: Row) -> None:
     """
     names = row.model_fields_set
     for known in _NAMES:
+        if names is known:
+            return
         if names == known:
             object.__setattr__(row, "__pydantic_fields_set__", known)
             return

@@ -125,11 +125,12 @@ class Ledger:
                 self.apply(ticket, facts)
             expected = tuple(self.seen if tracked else self.rows)
             return self.confirm({ticket.id for ticket in tickets}, expected, facts)
-        for ticket in tickets:
-            if self.view.contains(ticket):
-                share_names(ticket)
-                self.rows[ticket.id] = ticket
-        self.seen.fill(filter(self._is_tracked, tickets), self._step)
+        everything = self.view.holds_everything
+        held = tickets if everything else tuple(filter(self.view.contains, tickets))
+        self.rows.update((ticket.id, ticket) for ticket in held)
+        for ticket in held:
+            share_names(ticket)
+        self.seen.fill(tickets if everything else filter(self._is_tracked, tickets), self._step)
         self.revision += 1
         self.changed_step = self._step
         return []

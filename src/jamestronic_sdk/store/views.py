@@ -151,6 +151,11 @@ class View:
         """Whether both are of the same kind and the same eyes, whatever of it they hold."""
         return (self.kind, self.profile_id) == (other.kind, other.profile_id)
 
+    @property
+    def holds_everything(self) -> bool:
+        """Whether all that is visible is in the view: nothing needs to be looked at, row by row."""
+        return self.kind is ViewKind.OVERVIEW and self.statuses is None and self.technician_id is None
+
     def is_mine(self, ticket: Ticket) -> bool:
         """Whether it counts as the viewer's; never true for the overview of everybody's."""
         column = self.holder_column
