@@ -9,11 +9,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from jamestronic_sdk.local.auth import passwords
 from jamestronic_sdk.local.auth.settings import AuthSettings
 from jamestronic_sdk.local.stack import LocalSupabase
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+# Hosted Auth's cost of a hash is 50 ms, and every test makes people and signs them in.
+passwords.COST = 4  # type: ignore[misc]  # test_local_passwords.py looks at the real one
 
 
 @contextmanager

@@ -387,7 +387,7 @@ async def opened(service: Service, face: str) -> AsyncIterator[list[tuple[str, C
         async with (
             signed_in(service) as jt,
             client(service, key=SERVICE_KEY) as admin,
-            jt.ticket_store() as store,
+            jt.ticket_store(poll_interval=10_000) as store,
         ):
             held = parts(jt) | {
                 "admin": admin.admin,
@@ -405,7 +405,7 @@ async def opened(service: Service, face: str) -> AsyncIterator[list[tuple[str, C
         jt = blocking.JamesTronic(service.url, ANON_KEY, **options).__enter__()
         jt.auth.sign_in(email="ada@example.test", password="correct horse")
         admin = blocking.JamesTronic(service.url, SERVICE_KEY, **options).__enter__()
-        return jt, admin, jt.ticket_store().__enter__()
+        return jt, admin, jt.ticket_store(poll_interval=10_000).__enter__()
 
     jt, admin, store = await anyio.to_thread.run_sync(make)
     try:

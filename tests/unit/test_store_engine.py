@@ -750,6 +750,18 @@ def test_an_older_leave_that_is_told_late_does_not_settle_a_leave_that_was_infer
     assert bench.running.ticket_ids == (ticket_id(1),)
 
 
+def test_a_leave_that_a_message_tells_late_is_not_the_newest_one_for_sure() -> None:
+    """Mine, Bob's (40), mine again (41), Bob's (42): a read saw the last state, messages tell the others late."""
+    bench = technician(mine(23))
+    bench.poll()
+    bench.read()
+    bench.feed(RowLeft(Removal(ticket_id(1), 40, is_deleted=False), AT))
+    bench.row(mine(41))
+    assert bench.held == {}
+    bench.look_up()
+    assert bench.told == [(TicketUnassigned, 23)]
+
+
 # --- rule 12: own writes ----------------------------------------------------------------------------------
 
 

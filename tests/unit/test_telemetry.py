@@ -270,7 +270,9 @@ async def test_durations_are_seconds(service: Service, reader: InMemoryMetricRea
         jamestronic__operation="tickets.list",
         http__response__status_code=200,
     )
-    assert 0 < point.min <= point.sum < 60 * point.count
+    # Other tests report to the same reader, some with clocks that stand still.
+    assert 0 < point.max < 60
+    assert point.max <= point.sum
     assert point.explicit_bounds[0] == 0.005
 
 

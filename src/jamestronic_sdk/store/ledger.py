@@ -140,7 +140,9 @@ class Ledger:
         seen = self.seen.version(removal.ticket_id)
         if removal.is_deleted or seen is None or seen < removal.version:
             self._remove(removal.ticket_id, facts, Certainty.OBSERVED)
-            self._bury(removal.ticket_id, removal.version, is_deleted=removal.is_deleted, is_exact=True)
+            # A read tells the newest leave as of its moment; a message may tell an older one, late.
+            is_newest = facts.read_step is not None
+            self._bury(removal.ticket_id, removal.version, is_deleted=removal.is_deleted, is_exact=is_newest)
 
     def delete(self, ticket_id: UUID, facts: Facts) -> None:
         """The row exists no more; ids are never used again."""
