@@ -265,7 +265,8 @@ async def test_cold_start_of_50_000_tickets(stack: Stack) -> None:
 
 
 async def test_a_thousand_idle_stores(stack: Stack) -> None:
-    stores, seconds = 1_000, 30
+    # Longer than the interval of their reads, so that each reads in it.
+    stores, seconds = 1_000, 90
     process = psutil.Process(os.getpid())
     async with admin_of(stack) as jt, AsyncExitStack() as scope:
         gc.collect()
