@@ -40,7 +40,8 @@ from jamestronic_sdk.local.stack import LocalSupabase
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-DEADLINE = 20.0
+DEADLINE = 45.0
+"""Seconds: after a few refused attempts the next one may be 30 s away, by design."""
 
 
 class Told(list[TicketEvent]):

@@ -41,6 +41,7 @@ from jamestronic_sdk import (
     NewTicket,
     RetryPolicy,
     Settings,
+    StoreStatus,
     Ticket,
     TicketFilters,
     TicketPatch,
@@ -389,6 +390,9 @@ async def opened(service: Service, face: str) -> AsyncIterator[list[tuple[str, C
             client(service, key=SERVICE_KEY) as admin,
             jt.ticket_store(poll_interval=10_000) as store,
         ):
+            # Realtime is refused here, and the read that follows must not fall into a call that is looked at.
+            await store.wait_for(lambda one: one.status is StoreStatus.POLLING)
+            await store.refresh()
             held = parts(jt) | {
                 "admin": admin.admin,
                 "store": store,
@@ -405,7 +409,10 @@ async def opened(service: Service, face: str) -> AsyncIterator[list[tuple[str, C
         jt = blocking.JamesTronic(service.url, ANON_KEY, **options).__enter__()
         jt.auth.sign_in(email="ada@example.test", password="correct horse")
         admin = blocking.JamesTronic(service.url, SERVICE_KEY, **options).__enter__()
-        return jt, admin, jt.ticket_store(poll_interval=10_000).__enter__()
+        store = jt.ticket_store(poll_interval=10_000).__enter__()
+        store.wait_for(lambda one: one.status is StoreStatus.POLLING)
+        store.refresh()
+        return jt, admin, store
 
     jt, admin, store = await anyio.to_thread.run_sync(make)
     try:
