@@ -45,3 +45,4 @@ def serving() -> Iterator[Stack]:
             yield Stack(**json.loads(process.stdout.readline()))
         finally:
             process.terminate()
+            process.wait(30)

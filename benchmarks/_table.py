@@ -57,3 +57,8 @@ class Table:
         (FOLDER / f"{self.name}.json").write_text(json.dumps(rows, indent=2) + "\n")
         missed = [line.what for line in self.lines if not line.is_met]
         assert not missed, f"not met: {missed}"
+
+
+def quantile(values: list[float], part: float) -> float:
+    """The value below which that part of the values lies."""
+    return sorted(values)[round(part * (len(values) - 1))]

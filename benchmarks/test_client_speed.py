@@ -7,7 +7,6 @@ of its own: in ours it would compete for the interpreter with what is measured.
 from __future__ import annotations
 
 import gc
-import json
 import subprocess
 import sys
 import time
@@ -21,6 +20,7 @@ import psycopg
 import pytest
 import pytest_asyncio
 from benchmarks._report import Report, in_turns, median_ratio
+from benchmarks._stack import Stack, serving
 from supabase import AsyncClient, AsyncClientOptions, acreate_client
 
 from jamestronic_sdk import JamesTronic, Role, Ticket
@@ -30,19 +30,6 @@ if TYPE_CHECKING:
 
 TICKETS = 50_000
 PASSWORD = "benchmark password"  # noqa: S105 - of a person who lives for one run
-
-_STACK = """
-import asyncio, json
-from jamestronic_sdk.local.stack import LocalSupabase
-
-async def main():
-    async with LocalSupabase(port=0) as stack:
-        names = ("url", "anon_key", "service_role_key", "database_url")
-        print(json.dumps({name: getattr(stack, name) for name in names}), flush=True)
-        await stack.wait()
-
-asyncio.run(main())
-"""
 
 
 @dataclass(frozen=True)
@@ -62,22 +49,17 @@ def report() -> Iterator[Report]:
 
 
 @pytest.fixture(scope="module")
-def stack() -> Iterator[dict[str, str]]:
-    with subprocess.Popen([sys.executable, "-c", _STACK], stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 - our own program
-        assert process.stdout is not None
-        try:
-            yield json.loads(process.stdout.readline())
-        finally:
-            process.terminate()
-            process.wait(30)
+def stack() -> Iterator[Stack]:
+    with serving() as found:
+        yield found
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def both(stack: dict[str, str]) -> AsyncIterator[Both]:
+async def both(stack: Stack) -> AsyncIterator[Both]:
     email = f"bench-{uuid4().hex[:8]}@example.test"
-    async with JamesTronic(stack["url"], stack["service_role_key"], env_file=None) as service:
+    async with JamesTronic(stack.url, stack.service_role_key, env_file=None) as service:
         person = await service.admin.create_user(email=email, password=PASSWORD, role=Role.ADMIN)
-    with psycopg.connect(stack["database_url"], autocommit=True) as owner:
+    with psycopg.connect(stack.database_url, autocommit=True) as owner:
         # Without triggers: the point is the rows, not how they came.
         owner.execute("alter table public.tickets disable trigger user")
         owner.execute(
@@ -90,9 +72,9 @@ async def both(stack: dict[str, str]) -> AsyncIterator[Both]:
     # Its own default client, given by hand: so that it can be closed, and says nothing of deprecations.
     http = httpx.AsyncClient(http2=True, follow_redirects=True, timeout=120)
     options = AsyncClientOptions(httpx_client=http)
-    theirs = await acreate_client(stack["url"], stack["anon_key"], options)
+    theirs = await acreate_client(stack.url, stack.anon_key, options)
     await theirs.auth.sign_in_with_password({"email": email, "password": PASSWORD})
-    async with JamesTronic(stack["url"], stack["anon_key"], env_file=None) as ours:
+    async with JamesTronic(stack.url, stack.anon_key, env_file=None) as ours:
         await ours.auth.sign_in(email=email, password=PASSWORD)
         (ticket,) = await ours.tickets.list(limit=1)
         try:

@@ -14,7 +14,7 @@ from time import perf_counter
 from typing import Any
 
 import pytest
-from benchmarks._table import Table
+from benchmarks._table import Table, quantile
 from pydantic import TypeAdapter
 from tests.builders import ALICE, EPOCH, ticket_id
 
@@ -112,10 +112,6 @@ class Bench:
             for stream in self.streams:
                 assert len(stream.take_all()) == 1
         return taken
-
-
-def quantile(values: list[float], part: float) -> float:
-    return sorted(values)[round(part * (len(values) - 1))]
 
 
 def test_one_event_costs_the_same_however_many_tickets_there_are() -> None:

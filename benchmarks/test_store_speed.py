@@ -18,7 +18,7 @@ import psutil
 import psycopg
 import pytest
 from benchmarks._stack import Stack, serving
-from benchmarks._table import Table
+from benchmarks._table import Table, quantile
 from pydantic import TypeAdapter
 from realtime import AsyncRealtimeClient, RealtimePostgresChangesListenEvent
 
@@ -66,10 +66,6 @@ def fill(stack: Stack, total: int) -> None:
 
 def is_live(store: TicketStore) -> bool:
     return store.status is StoreStatus.LIVE
-
-
-def quantile(values: list[float], part: float) -> float:
-    return sorted(values)[round(part * (len(values) - 1))]
 
 
 class Arrivals:

@@ -23,6 +23,7 @@ __all__ = [
     "checked_bool",
     "checked_callable",
     "checked_flag",
+    "checked_input",
     "checked_instance",
     "checked_int",
     "checked_iterable",
@@ -30,6 +31,7 @@ __all__ = [
     "checked_model",
     "checked_moment",
     "checked_name",
+    "checked_seconds",
     "checked_text",
     "checked_uuid",
     "checked_wait",
@@ -217,6 +219,17 @@ def checked_model(model: type[_ModelT], values: dict[str, object]) -> _ModelT:
         return model.model_validate(values)
     except ValidationError as error:
         raise InvalidInputError(f"{model.__name__}: {_problems(error)}.") from None
+
+
+def checked_input(
+    model: type[_ModelT], given: object, fields: dict[str, object], *, verb: str, name: str
+) -> _ModelT:
+    """An input model, given as itself or as keyword arguments."""
+    if given is None:
+        return checked_model(model, fields)
+    if fields:
+        raise InvalidInputError(f"{verb} takes a {model.__name__} or fields, not both.")
+    return checked_instance(given, model, name)
 
 
 def _problems(error: ValidationError) -> str:

@@ -15,6 +15,7 @@ from pydantic import TypeAdapter
 from jamestronic_sdk._filters import after_row
 from jamestronic_sdk._inputs import (
     checked_bool,
+    checked_input,
     checked_instance,
     checked_int,
     checked_model,
@@ -158,9 +159,7 @@ class Notes:
             JamesTronicError: See ``errors.py``.
         """
         operation = "notes.create"
-        if note is not None and fields:
-            raise InvalidInputError("create takes a NewNote or fields, not both.")
-        new = checked_model(NewNote, fields) if note is None else checked_instance(note, NewNote, "note")
+        new = checked_input(NewNote, note, fields, verb="create", name="note")
         # An id of ours makes the insert harmless to repeat: the second one meets the first one's key.
         made = uuid4()
         row: dict[str, object] = {"id": str(made), "ticket_id": str(ticket_id(ticket)), **new.to_row()}

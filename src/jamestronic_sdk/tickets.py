@@ -28,10 +28,9 @@ from jamestronic_sdk._filters import (
     TicketOrder,
 )
 from jamestronic_sdk._inputs import (
-    checked_instance,
+    checked_input,
     checked_int,
     checked_iterable,
-    checked_model,
     checked_moment,
     checked_text,
     checked_uuid,
@@ -250,15 +249,10 @@ class Tickets(Generic[TicketT]):
             JamesTronicError: See ``errors.py``.
         """
         operation = "tickets.create"
-        if ticket is not None and fields:
-            raise InvalidInputError("create takes a NewTicket or fields, not both.")
-        new = checked_model(NewTicket, fields) if ticket is None else ticket
+        new = checked_input(NewTicket, ticket, fields, verb="create", name="ticket")
         # An id of ours makes the insert harmless to repeat: the second one meets the first one's key.
         made = uuid4()
-        row: dict[str, object] = {
-            "id": str(made),
-            **checked_instance(new, NewTicket, "ticket").to_row(),
-        }
+        row: dict[str, object] = {"id": str(made), **new.to_row()}
         try:
             response = await self._reads.wire.send(
                 lambda raw: raw.table("tickets").insert(row),  # pyright: ignore[reportUnknownMemberType] - its JSON alias is recursive
@@ -304,10 +298,8 @@ class Tickets(Generic[TicketT]):
             JamesTronicError: See ``errors.py``.
         """
         operation = "tickets.update"
-        if patch is not None and fields:
-            raise InvalidInputError("update takes a TicketPatch or fields, not both.")
-        new = checked_model(TicketPatch, fields) if patch is None else patch
-        changes: dict[str, object] = checked_instance(new, TicketPatch, "patch").to_row()
+        new = checked_input(TicketPatch, patch, fields, verb="update", name="patch")
+        changes: dict[str, object] = new.to_row()
         if not changes:
             raise InvalidInputError("update needs at least one field.")
         wanted = str(ticket_id(ticket))

@@ -196,6 +196,16 @@ async def test_a_malformed_command_shows_nothing(bench: Bench, status: Any) -> N
     await bench.store.wait_for(lambda store: not store.pending, timeout=DEADLINE)
 
 
+@pytest.mark.parametrize("patch", [5, "x", {"title": "x"}, Ticket])
+async def test_a_patch_of_another_kind_is_refused_for_a_ticket_that_is_shown(
+    bench: Bench, patch: Any
+) -> None:
+    ticket = await bench.mine()
+    with pytest.raises(InvalidInputError, match="TicketPatch"):
+        await bench.store.commands.update(ticket, patch)
+    assert bench.store.pending == frozenset()
+
+
 # --- what to redraw ----------------------------------------------------------------------------------------
 
 

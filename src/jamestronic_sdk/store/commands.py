@@ -14,13 +14,12 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from jamestronic_sdk._filters import LONGEST_WORD
-from jamestronic_sdk._inputs import checked_model, checked_moment, checked_text, profile_id, ticket_id
+from jamestronic_sdk._inputs import checked_input, checked_moment, checked_text, profile_id, ticket_id
 from jamestronic_sdk._unset import UNSET, Unset
 from jamestronic_sdk.errors import (
     BadRequestError,
     ConflictError,
     InvalidInputError,
-    JamesTronicError,
     PermissionDeniedError,
 )
 from jamestronic_sdk.models import TicketPatch, TicketStatus
@@ -43,7 +42,7 @@ _BACK_TO_POOL: Final = frozenset(
 )
 """Statuses that turn ``open`` when the technician goes (050_commands.sql)."""
 
-_WITHOUT_EFFECT: Final = (BadRequestError, PermissionDeniedError, InvalidInputError)
+_WITHOUT_EFFECT: Final = (BadRequestError, ConflictError, PermissionDeniedError, InvalidInputError)
 """Refusals: the command surely did nothing, and the row is as it was."""
 
 
@@ -117,14 +116,9 @@ class StoreCommands:
             JamesTronicError: As in ``jt.tickets.assign``; the row is shown as it was.
         """
         who = profile_id(technician, "technician")
-
-        def guess(row: Ticket) -> dict[str, Any]:
-            status = TicketStatus.ASSIGNED if row.status == TicketStatus.OPEN else row.status
-            return {"assigned_technician_id": who, "status": status}
-
         return await self._write(
             ticket,
-            guess,
+            lambda row: _with_technician(row, who),
             expected_version,
             lambda wanted, version: self._tickets.assign(
                 wanted, who, expected_version=version, idempotency_key=idempotency_key
@@ -180,14 +174,9 @@ class StoreCommands:
         Raises:
             JamesTronicError: As in ``assign``.
         """
-
-        def guess(row: Ticket) -> dict[str, Any]:
-            status = TicketStatus.ASSIGNED if row.status == TicketStatus.OPEN else row.status
-            return {"assigned_technician_id": self._store.viewer_id, "status": status}
-
         return await self._write(
             ticket,
-            guess,
+            lambda row: _with_technician(row, self._store.viewer_id),
             expected_version,
             lambda wanted, version: self._tickets.claim(
                 wanted, expected_version=version, idempotency_key=idempotency_key
@@ -315,9 +304,7 @@ class StoreCommands:
             InvalidInputError: A field is malformed or unknown, or none was given; nothing was sent.
             JamesTronicError: As in ``assign``.
         """
-        if patch is not None and fields:
-            raise InvalidInputError("update takes a TicketPatch or fields, not both.")
-        new = checked_model(TicketPatch, fields) if patch is None else patch
+        new = checked_input(TicketPatch, patch, fields, verb="update", name="patch")
         return await self._write(
             ticket,
             lambda _: {name: getattr(new, name) for name in new.model_fields_set},
@@ -340,7 +327,6 @@ class StoreCommands:
         shown = self._store.tickets.get(wanted)
         token, self._next_token = self._next_token, self._next_token + 1
         self._store.post(WriteBegun(token, wanted, {} if shown is None else guess(shown)))
-        is_conflict, is_certain = False, False
         try:
             async with self._turn(wanted):
                 self._store.require_open()  # it may have been closed, and somebody else signed in, meanwhile
@@ -349,13 +335,10 @@ class StoreCommands:
                 # Before the next one's turn: it is based on this one's version.
                 await self._store.absorb(wanted, row.version)
                 return row
-        except JamesTronicError as error:
+        except BaseException as error:
+            # Of anything but a refusal, cancellation included, nobody knows whether it was done.
             is_conflict = isinstance(error, ConflictError)
-            is_certain = is_conflict or isinstance(error, _WITHOUT_EFFECT)
-            self._store.post(WriteFailed(token, is_conflict, is_certain, self._store.wall()))
-            raise
-        except BaseException:
-            # Cancelled, or a bug: nobody knows whether it was done.
+            is_certain = isinstance(error, _WITHOUT_EFFECT)
             self._store.post(WriteFailed(token, is_conflict, is_certain, self._store.wall()))
             raise
 
@@ -387,6 +370,11 @@ class _Queue:
     def __init__(self) -> None:
         self.lock: Final = asyncio.Lock()
         self.users = 0
+
+
+def _with_technician(row: Ticket, technician_id: UUID | None) -> dict[str, Any]:
+    status = TicketStatus.ASSIGNED if row.status == TicketStatus.OPEN else row.status
+    return {"assigned_technician_id": technician_id, "status": status}
 
 
 def _without_technician(row: Ticket) -> dict[str, Any]:
