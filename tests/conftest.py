@@ -7,6 +7,9 @@ import pytest
 EXPECTED = "(expected)"
 """Ends the reason of a skip that CI accepts: what the test needs can't be had on that machine."""
 
+LAYERS = ("unit", "simulation", "contract", "chaos", "browser")
+"""From the quickest to the slowest: what is wrong is told soon."""
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Options of this suite."""
@@ -18,6 +21,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     parser.addoption("--chaos-hold", type=float, default=0.0, help="least seconds that a fault lasts")
     parser.addoption("--chaos-report", help="write the chaos layer's table to this file, as JSON")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Layer by layer, each in pytest-randomly's order.
+
+    What a layer keeps running for all its tests, such as the browser's dashboard with its live stores, is not
+    there for the layers before it, which count tasks, timers and log records.
+    """
+    items.sort(key=lambda item: (*LAYERS, item.path.parent.name).index(item.path.parent.name))
 
 
 @pytest.hookimpl(trylast=True)

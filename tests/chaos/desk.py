@@ -273,15 +273,20 @@ async def nothing_left() -> AsyncIterator[None]:
 
 
 def _timers(others: set[asyncio.Task[Any]]) -> set[asyncio.TimerHandle]:
-    """Timers of the running loop that would still fire, but for the time-outs of others' tasks.
+    """Timers of the running loop that would still fire, but for the time-outs and sleeps of others' tasks.
 
-    Other tests' clients live in the same loop, and wait with time-outs of their own.
+    Other tests' clients live in the same loop.
     """
     loop = asyncio.get_running_loop()
-    scheduled: list[asyncio.TimerHandle] = getattr(loop, "_scheduled")  # noqa: B009 - the loop has no public list
+    # Neither the loop nor a task tells this in public.
+    scheduled: list[asyncio.TimerHandle] = getattr(loop, "_scheduled")  # noqa: B009
+    awaited = {getattr(task, "_fut_waiter", None) for task in others}
 
-    def owner(handle: asyncio.TimerHandle) -> object:
+    def is_of_others(handle: asyncio.TimerHandle) -> bool:
         timeout = getattr(getattr(handle, "_callback", None), "__self__", None)
-        return getattr(timeout, "_task", None)
+        arguments: tuple[object, ...] = getattr(handle, "_args", None) or (None,)
+        return getattr(timeout, "_task", None) in others or (
+            isinstance(arguments[0], asyncio.Future) and arguments[0] in awaited
+        )
 
-    return {handle for handle in scheduled if not handle.cancelled() and owner(handle) not in others}
+    return {handle for handle in scheduled if not handle.cancelled() and not is_of_others(handle)}
