@@ -37,6 +37,7 @@ from jamestronic_sdk.store.protocol import (
     FeedLive,
     FeedLost,
     Foreground,
+    Freshness,
     FreshnessKind,
     GapFound,
     Input,
@@ -550,8 +551,8 @@ def test_freshness_says_live_polling_or_stale_with_age_and_reason() -> None:
 class LogBench(Bench):
     """An engine on a database that has the change log."""
 
-    def __init__(self, view: View, *rows: Ticket) -> None:
-        super().__init__(view, *rows, config=EngineConfig(is_sync_wanted=True))
+    def __init__(self, view: View, *rows: Ticket, config: EngineConfig | None = None) -> None:
+        super().__init__(view, *rows, config=config or EngineConfig(is_sync_wanted=True))
 
     def read(self, *rows: Ticket) -> list[Effect]:
         """The first read: everything that may be seen."""
@@ -642,6 +643,94 @@ def test_an_equal_digest_is_proof_and_costs_nothing_more() -> None:
     bench.answer_digest(mine(1), pool)
     assert len(bench.all(StartRead)) == before
     assert Count("drift") not in bench.effects
+
+
+def live_log(*rows: Ticket) -> LogBench:
+    """Live, after the read that proves it."""
+    bench = LogBench(View.technician(ALICE), *rows)
+    bench.feed(FeedLive())
+    bench.sync()
+    assert bench.engine.status is StoreStatus.LIVE
+    return bench
+
+
+def test_an_idle_live_view_asks_one_digest_for_each_time_of_the_clock() -> None:
+    bench = live_log(mine(1))
+    before = len(bench.all(StartRead))
+    for _ in range(3):
+        bench.feed(TimerFired(Timer.READ), after=60.0)
+        effects = bench.answer_digest(mine(1))
+        assert Timer.READ in [effect.timer for effect in effects if isinstance(effect, SetTimer)]
+        assert bench.engine.freshness(bench.now) == Freshness(FreshnessKind.LIVE, 0.0, None)
+    assert len(bench.all(StartRead)) == before + 3
+
+
+def test_a_clock_that_is_quicker_than_the_proof_asks_what_changed() -> None:
+    """The digest reads all that may be seen; what changed costs the same for any number of tickets."""
+    bench = LogBench(
+        View.technician(ALICE), mine(1), config=EngineConfig(is_sync_wanted=True, live_interval=5.0)
+    )
+    bench.feed(FeedLive())
+    bench.sync()
+    kinds: list[ReadKind] = []
+    for _ in range(12):
+        bench.feed(TimerFired(Timer.READ), after=5.0)
+        kinds.append(bench.running.kind)
+        if bench.running.kind is ReadKind.SYNC:
+            bench.sync()
+        else:
+            bench.answer_digest(mine(1))
+    assert kinds.count(ReadKind.DIGEST) == 1
+
+
+def test_a_digest_that_fails_is_followed_by_the_read_whose_place_it_took() -> None:
+    bench = live_log(mine(1))
+    bench.feed(TimerFired(Timer.READ), after=60.0)
+    bench.feed(ReadFailed(bench.running.read_id, ServerError("no")))
+    bench.sync()
+    assert bench.engine.freshness(bench.now) == Freshness(FreshnessKind.LIVE, 0.0, None)
+    bench.feed(TimerFired(Timer.READ), after=60.0)
+    bench.feed(ReadFailed(bench.running.read_id, ServerError("no")))
+    effects = bench.feed(ReadFailed(bench.running.read_id, ServerError("no")))
+    assert [effect.timer for effect in effects if isinstance(effect, SetTimer)] == [Timer.READ]
+    bench.feed(TimerFired(Timer.READ), after=1.0)
+    assert bench.running.kind is ReadKind.SYNC
+    bench.sync()
+
+
+def test_a_refresh_does_not_wait_for_a_comparison() -> None:
+    """It may hang; the refresh is what somebody waits for."""
+    bench = live_log(mine(1))
+    bench.feed(TimerFired(Timer.READ), after=60.0)
+    digest = bench.running
+    effects = bench.feed(RefreshAsked(1))
+    assert CancelRead(digest.read_id) in effects
+    bench.sync()
+    assert Resolve(1, None) in bench.effects
+    bench.answer_digest()  # it is still due; and differs, so that versions are compared
+    bench.sync()
+    pairs = bench.running
+    assert pairs.kind is ReadKind.PAIRS
+    assert CancelRead(pairs.read_id) in bench.feed(Foreground())
+    bench.sync()
+    assert bench.running.kind is ReadKind.PAIRS
+
+
+@pytest.mark.parametrize("kind", [ReadKind.SYNC, ReadKind.LOOKUP, ReadKind.DIGEST])
+def test_what_was_under_way_before_a_sleep_is_asked_anew(kind: ReadKind) -> None:
+    bench = live_log(mine(1))
+    if kind is ReadKind.LOOKUP:
+        bench.feed(RowDoubtful(ticket_id(1)))
+    else:
+        bench.feed(TimerFired(Timer.READ if kind is ReadKind.DIGEST else Timer.RECONCILE), after=60.0)
+    before = bench.running
+    assert before.kind is kind
+    assert CancelRead(before.read_id) in bench.feed(Woke())
+    if kind is ReadKind.LOOKUP:
+        assert bench.running.ticket_ids == before.ticket_ids
+        bench.look_up(mine(1))
+    assert bench.running.read_id != before.read_id
+    bench.sync()
 
 
 def test_a_digest_that_the_log_explains_is_no_drift() -> None:

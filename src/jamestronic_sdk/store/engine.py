@@ -17,9 +17,10 @@ Rules (a reader can check the code against them):
 9.  Nothing is told before the first complete read; nothing at all after ``Close``.
 10. Tombstones are bounded by number and age.
 11. Where the database has the change log, reads ask it for what changed since the cursor; it says what
-    left, with the version of the leave. Every ``digest_interval`` a digest proves that nothing is missing.
-    If it differs, and what changed since the cursor does not explain that, (id, version) of all that is
-    visible are compared, and what differs is asked for by id; if it differs still, everything is read.
+    left, with the version of the leave. Every ``digest_interval`` a digest proves that nothing is missing;
+    while the feed is live it takes the place of the clock's read. If it differs, and what changed since the
+    cursor does not explain that, (id, version) of all that is visible are compared, and what differs is asked
+    for by id; if it differs still, everything is read.
 12. An own write is shown at once, by an overlay; what is told comes from the answer, by rule 1.
 13. In the background for a while, nothing is asked. Back again, the feed begins anew; then, and after a sleep
     of the machine, what was missed is read at once.
@@ -119,6 +120,9 @@ class _Read:
 _SOURCE_ORDER: Final = (Source.REFRESH, Source.POLL, Source.REFETCH)
 """Which cause a read carries when several asked for it: the most deliberate one."""
 
+
+_COMPARISONS: Final = frozenset({ReadKind.DIGEST, ReadKind.PAIRS})
+"""Reads that only prove, and fetch no ticket."""
 
 _STALE_AFTER: Final = 1.5
 """Times the interval of the reads behind it that a view is trusted."""
@@ -439,6 +443,7 @@ class Engine:
         """The view is as old as the sleep was long; the feed finds out by itself what that did to it."""
         if not self._is_paused:
             self._effects += [Count("wakes"), Count("gaps")]
+            self._abandon_read()  # its connection hardly outlived the sleep
             self._catch_up(Source.REFETCH)
 
     # --- own writes --------------------------------------------------------------------------------
@@ -532,7 +537,7 @@ class Engine:
                 self._burst_began_at = None
                 self._work.sources.add(Source.REFETCH)
             case Timer.READ:
-                self._want(Source.POLL)
+                self._read_by_the_clock()
             case Timer.STALE:
                 pass  # the status that is reported now says so
             case Timer.BACKGROUND:
@@ -542,15 +547,43 @@ class Engine:
 
     # --- reads -------------------------------------------------------------------------------------
 
+    def _read_by_the_clock(self) -> None:
+        """While all is well, the digest; if it would be due before the next time, that is."""
+        is_well = self._status is StoreStatus.LIVE and self._can_sync and not self._failures
+        if is_well and self._now + self._interval >= self._proof.due_at:
+            self._proof.due_at = self._now
+        else:
+            self._want(Source.POLL)
+
     def _want(self, source: Source) -> None:
         """Ask for a complete read, and end the wait after a failure."""
         self._is_backing_off = False
         self._work.sources.add(source)
 
     def _catch_up(self, source: Source) -> None:
-        """A person waits for a read that begins now."""
+        """A person waits for a read that begins now, not after a comparison that may hang."""
         self._catch_up_step = self._step
+        if self._read is not None and self._read.kind in _COMPARISONS:
+            self._abandon_read()
         self._want(source)
+
+    def _abandon_read(self) -> None:
+        """Begin the read in flight anew, after what is more urgent."""
+        read, self._read = self._read, None
+        if read is None:
+            return
+        self._effects.append(CancelRead(read.read_id))
+        match read.kind:
+            case ReadKind.SYNC | ReadKind.FULL:
+                self._work.sources.add(read.source)
+            case ReadKind.LOOKUP:
+                self._doubt(*read.ticket_ids)
+            case ReadKind.PAIRS:
+                self._are_pairs_wanted = True
+            case ReadKind.DIGEST:
+                pass  # it is still due
+            case _:
+                assert_never(read.kind)
 
     def _start_next_read(self) -> None:
         """Start what waits, lookups first: they are small, and somebody's alert hangs on them."""
@@ -635,9 +668,6 @@ class Engine:
 
     def _finish_read(self, read: _Read) -> None:
         """A whole read, or all changes since the cursor, has been applied."""
-        self._failures = 0
-        self._failure_reason = None
-        self._synced_at = read.began_at
         if not self._is_complete:
             self._is_complete = self._ledger.is_told = True
             self._proof.postpone(self._now)
@@ -648,11 +678,18 @@ class Engine:
             self._catch_up_step = None
         if self._live_since_step is not None and read.began_step >= self._live_since_step:
             self._signal(Signal.VERIFIED)
+        self._trust(read)
+        self._settling += self._take_refreshes(read)
+
+    def _trust(self, read: _Read) -> None:
+        """The view is as of this read, or newer; the clock asks again after its interval."""
+        self._failures = 0
+        self._failure_reason = None
+        self._synced_at = read.began_at
         if not self._is_paused:
             interval, spread = self._interval, self.config.jitter * self._interval
             self._effects.append(SetTimer(Timer.READ, interval - spread, interval + spread))
             self._watch_age()
-        self._settling += self._take_refreshes(read)
 
     def _watch_age(self) -> None:
         """Say it when the last successful read becomes too old for this status."""
@@ -667,7 +704,9 @@ class Engine:
             return
         is_equal = self._ledger.seen.matches(item.count, item.digest)
         self._proof.looked(is_equal=is_equal, began_step=read.began_step, now=self._now)
-        if not is_equal:
+        if is_equal:
+            self._trust(read)
+        else:
             self._want(Source.REFETCH)
 
     def _judge_proof(self, read: _Read) -> None:
@@ -713,8 +752,10 @@ class Engine:
         read = self._take_read(item.read_id)
         if read is None:
             return
-        if read.kind in {ReadKind.DIGEST, ReadKind.PAIRS}:
+        if read.kind in _COMPARISONS:
             self._proof.postpone(self._now)
+            if read.kind is ReadKind.DIGEST:
+                self._want(Source.POLL)  # the clock waits for an answer
             return
         if read.kind is ReadKind.SYNC and isinstance(item.error, SchemaMissingError):
             # The database has only tables and policies; whole reads do the same, slower.
