@@ -666,8 +666,8 @@ def parse(
     try:
         with _collector_at_rest() if len(body) > _LARGE_BODY else nullcontext():
             found = adapter.validate_json(body)
-            for row in rows_of(found) if rows_of is not None else ():
-                share_names(row)
+            if rows_of is not None:
+                share_names(rows_of(found))
             return found
     except ValidationError as error:
         raise data_error(operation, error) from None

@@ -68,6 +68,10 @@ class _Page(_Frozen, Generic[TicketT]):
     base: str | None = None
 
 
+def _upserts(page: _Page[TicketT]) -> tuple[TicketT, ...]:
+    return page.upserts
+
+
 _DIGEST: Final = TypeAdapter(TicketDigest)
 
 
@@ -93,7 +97,7 @@ class TicketLog(Generic[TicketT]):
         position, resets = cursor, 0
         while True:
             response = await self._call("sync_tickets", {"cursor": position, "page": _PAGE}, operation)
-            page = parse(self._page, response, operation)
+            page = parse(self._page, response, operation, _upserts)
             if page.kind == "reset" or page.cursor is None:
                 resets += 1
                 if resets > _RESETS:

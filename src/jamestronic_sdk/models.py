@@ -119,21 +119,23 @@ _MOST_NAMES = 8
 """A database's tickets have one set of columns, Realtime's messages perhaps another."""
 
 
-def share_names(row: Row) -> None:
+def share_names(rows: Iterable[Row]) -> None:
     """Let rows with the same columns share pydantic's set of their names, for whoever holds many rows.
 
     A set of its own is two thirds of a ticket's memory (measured: 3.6 kB with it, 1.3 kB without). A row is
     frozen, so nobody misses it.
     """
-    names = row.model_fields_set
-    for known in _NAMES:
-        if names is known:
-            return
-        if names == known:
+    known: set[str] | None = None
+    for row in rows:
+        names = row.__pydantic_fields_set__
+        if names != known:  # a page has one set of columns, so this is rare
+            known = next((one for one in _NAMES if one == names), None)
+            if known is None:
+                known = names
+                if len(_NAMES) < _MOST_NAMES:
+                    _NAMES.append(names)
+        if names is not known:
             object.__setattr__(row, "__pydantic_fields_set__", known)
-            return
-    if len(_NAMES) < _MOST_NAMES:
-        _NAMES.append(names)
 
 
 class Profile(Row):

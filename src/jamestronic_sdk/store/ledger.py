@@ -99,7 +99,7 @@ class Ledger:
         if self.view.contains(ticket):
             before = self.rows.get(ticket.id)
             self._see(ticket)
-            share_names(ticket)
+            share_names((ticket,))
             self.rows[ticket.id] = ticket
             self.revision += 1
             self._tell(before, ticket, ticket, facts)
@@ -128,8 +128,6 @@ class Ledger:
         everything = self.view.holds_everything
         held = tickets if everything else tuple(filter(self.view.contains, tickets))
         self.rows.update((ticket.id, ticket) for ticket in held)
-        for ticket in held:
-            share_names(ticket)
         self.seen.fill(tickets if everything else filter(self._is_tracked, tickets), self._step)
         self.revision += 1
         self.changed_step = self._step
