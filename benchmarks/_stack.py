@@ -5,12 +5,19 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import psycopg
+
+from jamestronic_sdk import JamesTronic, Role
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
+
+PASSWORD = "benchmark password"  # noqa: S105 - of people who live for one run
 
 _PROGRAM = """
 import asyncio, json
@@ -46,3 +53,33 @@ def serving() -> Iterator[Stack]:
         finally:
             process.terminate()
             process.wait(30)
+
+
+async def make_admin(stack: Stack) -> str:
+    """The address of a new admin."""
+    email = f"{uuid4().hex[:8]}@example.test"
+    async with JamesTronic(stack.url, stack.service_role_key, env_file=None) as service:
+        await service.admin.create_user(email=email, password=PASSWORD, role=Role.ADMIN)
+    return email
+
+
+@asynccontextmanager
+async def client_of(stack: Stack, email: str) -> AsyncIterator[JamesTronic]:
+    """Our client, signed in."""
+    async with JamesTronic(stack.url, stack.anon_key, env_file=None) as jt:
+        await jt.auth.sign_in(email=email, password=PASSWORD)
+        yield jt
+
+
+def fill(stack: Stack, total: int) -> None:
+    """So many tickets, made without their triggers: the point is the rows, not how they came."""
+    with psycopg.connect(stack.database_url, autocommit=True) as connection:
+        connection.execute("alter table public.tickets disable trigger user")
+        connection.execute(
+            "insert into public.tickets (title, description, status, version)"
+            " select 'Ticket ' || n, repeat('It leaks. ', 5), 'open', nextval('private.tickets_version_seq')"
+            " from generate_series(1, %s - (select count(*) from public.tickets)) as n",
+            [total],
+        )
+        connection.execute("alter table public.tickets enable trigger user")
+        connection.execute("vacuum analyze public.tickets")

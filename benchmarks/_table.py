@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 FOLDER = Path(__file__).parent.parent / "build" / "benchmarks"
+"""Where the JSON goes; not part of the repository."""
 
 
 @dataclass(frozen=True)
@@ -47,18 +49,20 @@ class Table:
     def finish(self) -> None:
         """Print the table, write ``build/benchmarks/<name>.json``, and fail where a limit is not met."""
         width = max((len(line.what) for line in self.lines), default=0)
-        print(f"\n\n{self.name} (Python {platform.python_version()}, {sys.platform})")
+        machine = {
+            "python": platform.python_version(),
+            "platform": sys.platform,
+            "cores": os.cpu_count(),
+            "load": round(os.getloadavg()[0], 2),
+        }
+        print(f"\n\n{self.name} ({', '.join(f'{name} {value}' for name, value in machine.items())})")
         for line in self.lines:
             wanted = "" if line.limit is None else f"{'>=' if line.is_minimum else '<='} {line.limit:g}"
             mark = "" if line.limit is None else ("ok" if line.is_met else "MISSED")
             print(f"  {line.what:{width}}  {line.measured:>12.4g} {line.unit:<10} {wanted:<10} {mark}")
         FOLDER.mkdir(parents=True, exist_ok=True)
-        rows = [{**asdict(line), "is_met": line.is_met} for line in self.lines]
-        (FOLDER / f"{self.name}.json").write_text(json.dumps(rows, indent=2) + "\n")
+        lines = [{**asdict(line), "is_met": line.is_met} for line in self.lines]
+        found = {"name": self.name, "machine": machine, "lines": lines}
+        (FOLDER / f"{self.name}.json").write_text(json.dumps(found, indent=2) + "\n")
         missed = [line.what for line in self.lines if not line.is_met]
         assert not missed, f"not met: {missed}"
-
-
-def quantile(values: list[float], part: float) -> float:
-    """The value below which that part of the values lies."""
-    return sorted(values)[round(part * (len(values) - 1))]

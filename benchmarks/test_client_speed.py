@@ -1,6 +1,6 @@
 """The client against plain supabase-py: what importing, listing and one read cost, in one run.
 
-Run with ``-s`` to see the table; the JSON is in ``build/benchmarks/client.json``. The stack runs in a process
+Run with ``-s`` to see the table; the JSON is in ``build/benchmarks``. The stack runs in a process
 of its own: in ours it would compete for the interpreter with what is measured.
 """
 
@@ -12,24 +12,23 @@ import sys
 import time
 import tracemalloc
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-from uuid import uuid4
+from statistics import median
+from typing import TYPE_CHECKING
 
-import httpx
-import psycopg
 import pytest
 import pytest_asyncio
-from benchmarks._report import Report, in_turns, median_ratio
-from benchmarks._stack import Stack, serving
-from supabase import AsyncClient, AsyncClientOptions, acreate_client
+from benchmarks._measure import in_turns, paged_select, stock_client
+from benchmarks._stack import Stack, client_of, fill, make_admin, serving
+from benchmarks._table import Table
 
-from jamestronic_sdk import JamesTronic, Role, Ticket
+from jamestronic_sdk import JamesTronic
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
+    from supabase import AsyncClient
+
 TICKETS = 50_000
-PASSWORD = "benchmark password"  # noqa: S105 - of a person who lives for one run
 
 
 @dataclass(frozen=True)
@@ -42,46 +41,18 @@ class Both:
 
 
 @pytest.fixture(scope="module")
-def report() -> Iterator[Report]:
-    made = Report("client")
-    yield made
-    made.finish()
-
-
-@pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
     with serving() as found:
+        fill(found, TICKETS)
         yield found
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def both(stack: Stack) -> AsyncIterator[Both]:
-    email = f"bench-{uuid4().hex[:8]}@example.test"
-    async with JamesTronic(stack.url, stack.service_role_key, env_file=None) as service:
-        person = await service.admin.create_user(email=email, password=PASSWORD, role=Role.ADMIN)
-    with psycopg.connect(stack.database_url, autocommit=True) as owner:
-        # Without triggers: the point is the rows, not how they came.
-        owner.execute("alter table public.tickets disable trigger user")
-        owner.execute(
-            "insert into public.tickets (title, description, status, customer_id, version)"
-            " select 'Ticket ' || n, repeat('It leaks. ', 20), 'open', %s, n from generate_series(1, %s) as n",
-            [person.id, TICKETS],
-        )
-        owner.execute("alter table public.tickets enable trigger user")
-        owner.execute("analyze public.tickets")
-    # Its own default client, given by hand: so that it can be closed, and says nothing of deprecations.
-    http = httpx.AsyncClient(http2=True, follow_redirects=True, timeout=120)
-    options = AsyncClientOptions(httpx_client=http)
-    theirs = await acreate_client(stack.url, stack.anon_key, options)
-    await theirs.auth.sign_in_with_password({"email": email, "password": PASSWORD})
-    async with JamesTronic(stack.url, stack.anon_key, env_file=None) as ours:
-        await ours.auth.sign_in(email=email, password=PASSWORD)
+    email = await make_admin(stack)
+    async with client_of(stack, email) as ours, stock_client(stack, email) as theirs:
         (ticket,) = await ours.tickets.list(limit=1)
-        try:
-            yield Both(ours, theirs, str(ticket.id))
-        finally:
-            await theirs.auth.sign_out({"scope": "local"})
-            await http.aclose()
+        yield Both(ours, theirs, str(ticket.id))
 
 
 def seconds_of(code: str) -> float:
@@ -90,7 +61,7 @@ def seconds_of(code: str) -> float:
     return time.perf_counter() - start
 
 
-def test_importing(report: Report) -> None:
+def test_importing() -> None:
     """``import jamestronic_sdk``, and what a program pays that makes a client, which needs supabase itself."""
     programs = {
         "nothing": "pass",
@@ -102,14 +73,15 @@ def test_importing(report: Report) -> None:
     for _ in range(9):
         for name, code in programs.items():
             taken[name].append(seconds_of(code))
-    bare = sorted(taken["nothing"])[len(taken["nothing"]) // 2]
-    ours, client, theirs = ([one - bare for one in taken[name]] for name in ("ours", "client", "theirs"))
-    report.add(median_ratio("import jamestronic_sdk : import supabase", ours, theirs, at_most=0.5))
-    report.add(median_ratio("import and make a client : import supabase", client, theirs))
-    assert report.ratios[-2].is_met
+    bare, ours, client, theirs = (median(taken[name]) for name in programs)
+    table = Table("client_import")
+    table.most("import supabase", theirs - bare, "s")
+    table.most("import jamestronic_sdk : import supabase", (ours - bare) / (theirs - bare), "x", 0.5)
+    table.most("import and make a client : import supabase", (client - bare) / (theirs - bare), "x")
+    table.finish()
 
 
-async def test_one_read(both: Both, report: Report) -> None:
+async def test_one_read(both: Both) -> None:
     """``jt.tickets.get`` against the same request by supabase-py, which answers a dictionary."""
 
     async def ours() -> object:
@@ -119,23 +91,14 @@ async def test_one_read(both: Both, report: Report) -> None:
         return await both.theirs.table("tickets").select("*").eq("id", both.ticket).limit(1).execute()
 
     taken = await in_turns({"ours": ours, "theirs": theirs}, rounds=1000, warm_up=100)
-    found = report.add(median_ratio("tickets.get : raw call", taken["ours"], taken["theirs"], at_most=1.10))
-    assert found.is_met
-
-
-async def plain_loop(client: AsyncClient) -> list[Ticket]:
-    """What a program writes without us."""
-    rows: list[Ticket] = []
-    while True:
-        query = client.table("tickets").select("*").order("number").range(len(rows), len(rows) + 999)
-        page: Any = (await query.execute()).data
-        rows += [Ticket.model_validate(one) for one in page]
-        if len(page) < 1000:
-            return rows
+    table = Table("client_get")
+    table.most("raw call", median(taken["theirs"]) * 1000, "ms")
+    table.most("tickets.get : raw call", median(taken["ours"]) / median(taken["theirs"]), "x", 1.10)
+    table.finish()
 
 
 @pytest.mark.timeout(600)
-async def test_listing_everything(both: Both, report: Report) -> None:
+async def test_listing_everything(both: Both) -> None:
     async def fetch_all() -> int:
         return len(await both.ours.tickets.fetch_all())
 
@@ -146,17 +109,16 @@ async def test_listing_everything(both: Both, report: Report) -> None:
         return count
 
     async def theirs() -> int:
-        return len(await plain_loop(both.theirs))
+        return len(await paged_select(both.theirs))
 
     assert [await fetch_all(), await walk(), await theirs()] == [TICKETS] * 3
     taken = await in_turns({"all": fetch_all, "walk": walk, "theirs": theirs}, rounds=5)
-    found = report.add(
-        median_ratio(
-            f"fetch_all, {TICKETS:,} tickets : range() loop", taken["all"], taken["theirs"], at_least=1.5
-        )
-    )
-    report.add(median_ratio(f"async for, {TICKETS:,} tickets : range() loop", taken["walk"], taken["theirs"]))
-    assert found.is_met
+    loop = median(taken["theirs"])
+    table = Table("client_list")
+    table.most(f"range() loop, {TICKETS:,} tickets", loop, "s")
+    table.least("fetch_all, times as fast", loop / median(taken["all"]), "x", 1.5)
+    table.least("async for, times as fast", loop / median(taken["walk"]), "x", 1.5)
+    table.finish()
 
 
 async def test_walking_holds_some_pages_and_not_the_table(both: Both) -> None:

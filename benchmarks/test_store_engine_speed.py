@@ -14,7 +14,8 @@ from time import perf_counter
 from typing import Any
 
 import pytest
-from benchmarks._table import Table, quantile
+from benchmarks._measure import quantile
+from benchmarks._table import Table
 from pydantic import TypeAdapter
 from tests.builders import ALICE, EPOCH, ticket_id
 

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
+from typing_extensions import override
 
-from jamestronic_sdk import JamesTronic, RetryPolicy
+from jamestronic_sdk import JamesTronic, RetryPolicy, testing
 
 USER = "0b1e7c1e-0000-4000-8000-000000000001"
 PROFILE = "0b1e7c1e-0000-4000-8000-000000000002"
@@ -191,42 +192,29 @@ def seeded(seed: int) -> random.Random:
     return random.Random(seed)  # noqa: S311 - for tests
 
 
-class ManualClock:
-    """Time that moves when told; ``sleep`` moves it and returns at once."""
+class ManualClock(testing.ManualClock):
+    """The plugin's, which also tells what was slept, and can be moved without waking anybody."""
 
     def __init__(self) -> None:
-        self.time = 1_000_000.0
+        super().__init__()
         self.slept: list[float] = []
-        self._moved = asyncio.Event()
 
-    def now(self) -> float:
-        return self.time
+    @property
+    def time(self) -> float:
+        return self._time
 
+    @time.setter
+    def time(self, value: float) -> None:
+        self._time = value
+
+    @override
     def wall(self) -> float:
-        return self.time + 500_000_000.0
+        return self._time + 500_000_000.0
 
+    @override
     async def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
-        self.advance(seconds)
-        await asyncio.sleep(0)
-
-    def advance(self, seconds: float) -> None:
-        self.time += seconds
-        self._moved.set()
-        self._moved = asyncio.Event()
-
-    async def wait(self, event: asyncio.Event, limit: float | None) -> bool:
-        deadline = None if limit is None else self.time + limit
-        while not event.is_set():
-            if deadline is not None and self.time >= deadline:
-                return False
-            moved = self._moved
-            async with asyncio.TaskGroup() as group:
-                waits = [group.create_task(event.wait()), group.create_task(moved.wait())]
-                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-                for one in waits:
-                    one.cancel()
-        return True
+        await super().sleep(seconds)
 
 
 FAST = RetryPolicy(retries=2, base=0.001, cap=0.002)
