@@ -315,6 +315,28 @@ async def test_a_dead_postgres_comes_back(folder: Path) -> None:
         assert await count_of(supabase, "public.kept") == 1
 
 
+async def test_who_waits_for_postgres_is_served_as_soon_as_it_is_back(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long it was away: nobody sits out a back-off of their own."""
+    monkeypatch.setattr(postgres, "_FIRST_DELAY", 3.5)
+    nobody = {"email": "nobody@example.test", "password": "wrong"}
+    async with (
+        LocalSupabase(folder, port=0) as supabase,
+        aiohttp.ClientSession(supabase.url) as session,
+        asyncio.TaskGroup() as group,
+    ):
+        os.kill(postmaster_pid(folder), signal.SIGKILL)
+        sign_in = group.create_task(session.post("/auth/v1/token?grant_type=password", json=nobody))
+        while True:
+            with contextlib.suppress(psycopg.OperationalError):
+                await (await psycopg.AsyncConnection.connect(supabase.database_url)).close()
+                break
+            await asyncio.sleep(0.02)
+        async with asyncio.timeout(1):
+            assert (await sign_in).status == 400
+
+
 async def test_a_postgres_that_does_not_come_back_ends_the_stack(folder: Path) -> None:
     """It cancels the block and is told in one typed error; nothing else is left running."""
     before = psutil.Process().children(recursive=True)

@@ -18,9 +18,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 import psycopg
 from aiohttp import web
-from psycopg import AsyncConnection
-from psycopg.rows import TupleRow
-from psycopg_pool import AsyncConnectionPool, PoolTimeout
+from psycopg_pool import PoolTimeout
 
 from jamestronic_sdk.local.auth import (
     account,
@@ -41,6 +39,7 @@ from jamestronic_sdk.local.auth.limits import Limits
 from jamestronic_sdk.local.auth.mailbox import Mailbox
 from jamestronic_sdk.local.auth.requests import origin
 from jamestronic_sdk.local.auth.settings import AuthSettings
+from jamestronic_sdk.local.pools import make_pool
 
 if TYPE_CHECKING:
     from aiohttp.typedefs import Handler, Middleware
@@ -128,15 +127,12 @@ def make_app(context: LocalContext, settings: AuthSettings | None = None) -> web
     server = AuthServer(
         context=context,
         settings=chosen,
-        pool=AsyncConnectionPool[AsyncConnection[TupleRow]](
+        pool=make_pool(
             context.dsn("supabase_auth_admin", application_name="auth"),
+            "auth",
             min_size=1,
             max_size=chosen.pool_size,
             timeout=chosen.request_timeout,
-            open=False,
-            name="auth",
-            # The stack's PostgreSQL may be restarted under us.
-            check=AsyncConnectionPool.check_connection,
         ),
         mailbox=Mailbox(chosen.mailbox_limit),
         provider=oauth.LocalProvider(),

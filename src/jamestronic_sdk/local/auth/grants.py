@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     import uuid
 
     from psycopg import AsyncConnection
-    from psycopg_pool import AsyncConnectionPool
 
     from jamestronic_sdk.local.auth.limits import Limits
     from jamestronic_sdk.local.auth.mailbox import Mailbox
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from jamestronic_sdk.local.auth.requests import Origin
     from jamestronic_sdk.local.auth.settings import AuthSettings
     from jamestronic_sdk.local.context import LocalContext
+    from jamestronic_sdk.local.pools import Pool
 
 __all__ = ["AuthServer"]
 
@@ -39,7 +39,7 @@ class AuthServer:
 
     context: LocalContext
     settings: AuthSettings
-    pool: AsyncConnectionPool[AsyncConnection]
+    pool: Pool
     """Connections of supabase_auth_admin."""
     mailbox: Mailbox
     """What was sent."""

@@ -28,7 +28,7 @@ from jamestronic_sdk.errors import PermissionDeniedError, ServerError
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from jamestronic_sdk.local.realtime.catalog import Pool
+    from jamestronic_sdk.local.pools import Pool
     from jamestronic_sdk.local.realtime.credentials import Credentials
 
 __all__ = ["Asker", "Extension", "may_write", "readable"]

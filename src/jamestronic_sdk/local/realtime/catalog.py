@@ -20,12 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from psycopg.rows import TupleRow
-    from psycopg_pool import AsyncConnectionPool
 
-__all__ = ["Column", "Connection", "Pool", "Table", "check_bindings", "read_table"]
+__all__ = ["Column", "Connection", "Table", "check_bindings", "read_table"]
 
 Connection: TypeAlias = "psycopg.AsyncConnection[TupleRow]"
-Pool: TypeAlias = "AsyncConnectionPool[psycopg.AsyncConnection[TupleRow]]"
 
 PUBLICATION: Final = "supabase_realtime"
 

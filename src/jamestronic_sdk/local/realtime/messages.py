@@ -22,7 +22,7 @@ from jamestronic_sdk.local.realtime.protocol import Broadcast
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from jamestronic_sdk.local.realtime.catalog import Pool
+    from jamestronic_sdk.local.pools import Pool
     from jamestronic_sdk.local.realtime.replication import Batch
 
 __all__ = ["PUBLICATION", "Replay", "StoredMessage", "parse_replay", "read_replay", "stored_messages"]

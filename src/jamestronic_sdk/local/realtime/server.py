@@ -19,8 +19,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, Self, TypeVar
 
 import psycopg
-from psycopg_pool import AsyncConnectionPool
 
+from jamestronic_sdk.local.pools import make_pool
 from jamestronic_sdk.local.realtime import catalog, changes, messages, partitions
 from jamestronic_sdk.local.realtime._tasks import raise_if_cancelled
 from jamestronic_sdk.local.realtime.limits import Rate
@@ -179,24 +179,17 @@ class RealtimeServer:
         dsn = context.dsn("supabase_admin", application_name="realtime")
         # A connection for each stream's questions, whose prepared statements stay warm; others for what
         # joins ask, so that these never wait for a large transaction.
-        self._stream_pool: catalog.Pool = AsyncConnectionPool(
+        self._stream_pool: Final = make_pool(
             dsn,
+            "realtime stream",
             min_size=_STREAM_CONNECTIONS,
             max_size=_STREAM_CONNECTIONS,
             timeout=_POOL_TIMEOUT,
-            open=False,
-            kwargs={"autocommit": True},
-            name="realtime stream",
+            is_checked=False,
+            autocommit=True,
         )
-        self.pool: Final[catalog.Pool] = AsyncConnectionPool(
-            dsn,
-            min_size=1,
-            max_size=4,
-            timeout=_POOL_TIMEOUT,
-            open=False,
-            kwargs={"autocommit": True},
-            check=AsyncConnectionPool.check_connection,
-            name="realtime checks",
+        self.pool: Final = make_pool(
+            dsn, "realtime checks", min_size=1, max_size=4, timeout=_POOL_TIMEOUT, autocommit=True
         )
         self._changes_replication = Replication(
             context.dsn("supabase_admin"),
