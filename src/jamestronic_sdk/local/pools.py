@@ -69,7 +69,16 @@ def make_pool(
         is_checked: Ask the server before a connection is given out; else who gets a dead one finds out.
         autocommit: Each statement is a transaction of its own.
     """
-    return AsyncConnectionPool(
+
+    async def check(connection: AsyncConnection[TupleRow]) -> None:
+        try:
+            await AsyncConnectionPool.check_connection(connection)
+        except Exception:
+            # Hardly this one alone. Replace all that died: the pool waits longer after each that it finds.
+            await pool.check()
+            raise
+
+    pool: Pool = AsyncConnectionPool(
         dsn,
         connection_class=_PatientConnection,
         kwargs={"autocommit": autocommit},
@@ -77,6 +86,7 @@ def make_pool(
         max_size=max_size,
         timeout=timeout,
         open=False,
-        check=AsyncConnectionPool.check_connection if is_checked else None,
+        check=check if is_checked else None,
         name=name,
     )
+    return pool
