@@ -24,7 +24,7 @@ _PATIENCE: Final = 4.0
 _LOOK: Final = 0.05
 """Seconds between two tries."""
 
-Pool: TypeAlias = AsyncConnectionPool[AsyncConnection[TupleRow]]
+Pool: TypeAlias = "AsyncConnectionPool[AsyncConnection[TupleRow]]"
 
 
 class _PatientConnection(AsyncConnection[TupleRow]):
