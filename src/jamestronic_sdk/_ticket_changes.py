@@ -68,10 +68,6 @@ class _Page(_Frozen, Generic[TicketT]):
     base: str | None = None
 
 
-def _upserts(page: _Page[TicketT]) -> tuple[TicketT, ...]:
-    return page.upserts
-
-
 _DIGEST: Final = TypeAdapter(TicketDigest)
 
 
@@ -97,7 +93,7 @@ class TicketLog(Generic[TicketT]):
         position, resets = cursor, 0
         while True:
             response = await self._call("sync_tickets", {"cursor": position, "page": _PAGE}, operation)
-            page = parse(self._page, response, operation, _upserts)
+            page = parse(self._page, response, operation)
             if page.kind == "reset" or page.cursor is None:
                 resets += 1
                 if resets > _RESETS:

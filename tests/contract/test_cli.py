@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -106,7 +107,7 @@ class Machine:
         """No traceback, and no secret: the planted ones, and the tokens of whoever is signed in."""
         folder = self.home / "config" / "jamestronic" / "sessions"
         tokens: set[str] = set()
-        for path in folder.iterdir() if folder.exists() else ():
+        for path in folder.glob("*.json"):  # not the files that become one of these
             kept = json.loads(path.read_text())
             tokens |= {kept["access_token"], kept["refresh_token"]}
         for text in texts:
@@ -307,11 +308,12 @@ async def test_the_service_names_people_by_address(machine: Machine, shop: Shop)
 async def test_many_commands_at_once_share_one_session(machine: Machine, shop: Shop) -> None:
     """Also when each of them renews it."""
     machine.sign_in(await shop.person(Role.ADMIN))
-    running = [machine.start("whoami", "--json") for _ in range(3)]
-    for process in running:
-        out, err = process.communicate(timeout=DEADLINE)
-        assert process.returncode == 0, err
-        machine.inspect(out, err)
+    with ExitStack() as stack:
+        running = [stack.enter_context(machine.start("whoami", "--json")) for _ in range(3)]
+        for process in running:
+            out, err = process.communicate(timeout=DEADLINE)
+            assert process.returncode == 0, err
+            machine.inspect(out, err)
     assert machine.json("whoami")["role"] == "admin"
 
 

@@ -127,6 +127,7 @@ class Ledger:
             return self.confirm({ticket.id for ticket in tickets}, expected, facts)
         everything = self.view.holds_everything
         held = tickets if everything else tuple(filter(self.view.contains, tickets))
+        share_names(held)
         self.rows.update((ticket.id, ticket) for ticket in held)
         self.seen.fill(tickets if everything else filter(self._is_tracked, tickets), self._step)
         self.revision += 1
